@@ -1,0 +1,293 @@
+// Package admin serves the admin API on a unix socket.
+//
+// The socket's file mode decides who may connect; who may change something is
+// decided by the credentials the kernel reports for the connection (SO_PEERCRED),
+// and they are what the event log names. The package formats and transports:
+// what it answers comes from a [Source].
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"anyedge/internal/api"
+)
+
+// DefaultSocket is where the daemon listens unless the configuration says
+// otherwise.
+const DefaultSocket = "/run/edged/edged.sock"
+
+// Limits of the server.
+const (
+	maxRequest  = 64 << 10
+	maxWait     = 60 * time.Second
+	readTimeout = 10 * time.Second
+)
+
+// A Source knows what the API tells, and takes the orders. Every method may be
+// called from several goroutines.
+type Source interface {
+	Version() api.Version
+	Status() api.Status
+	Geos() api.Geos
+	Routes() api.Routes
+	Services() api.Services
+	Backends(service string) api.Backends
+	FabricPeers() api.FabricPeers
+	// Events returns the events with an ID above after that happened since
+	// then; when there are none it waits for one until ctx ends.
+	Events(ctx context.Context, after uint64, since time.Time) api.Events
+	Drain(api.DrainRequest) (api.DrainReply, error)
+	Undrain(api.DrainRequest) (api.DrainReply, error)
+}
+
+// A BadRequestError is the caller's mistake; its text says what to do.
+type BadRequestError struct{ Text string }
+
+func (e *BadRequestError) Error() string { return e.Text }
+
+// A Server answers on the socket.
+type Server struct {
+	socket string
+	source Source
+	log    *slog.Logger
+}
+
+// New returns a Server; Run starts it.
+func New(cfg Config, source Source, log *slog.Logger) *Server {
+	s := &Server{socket: cfg.Socket, source: source, log: log}
+	if s.socket == "" {
+		s.socket = DefaultSocket
+	}
+	return s
+}
+
+// Socket returns the path of the socket.
+func (s *Server) Socket() string { return s.socket }
+
+// Run serves until ctx ends and then removes the socket.
+func (s *Server) Run(ctx context.Context, ready func()) error {
+	l, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: readTimeout,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnContext:       withPeer,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	ready()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve %s: %w", s.socket, err)
+	case <-ctx.Done():
+	}
+	err = srv.Close() // removes the socket's file
+	<-done
+	return err
+}
+
+// listen opens the socket; a file left by a dead daemon is replaced, a living
+// daemon's is not.
+func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(s.socket), 0o755); err != nil { //nolint:gosec // the directory is public, the socket's own mode guards it
+		return nil, fmt.Errorf("admin.socket: %w", err)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", s.socket)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		var d net.Dialer
+		if c, dialErr := d.DialContext(ctx, "unix", s.socket); dialErr == nil {
+			_ = c.Close()
+			return nil, fmt.Errorf("admin.socket %s: another edged answers there; stop it or give this one another socket", s.socket)
+		}
+		if err := os.Remove(s.socket); err != nil {
+			return nil, fmt.Errorf("admin.socket: %w", err)
+		}
+		l, err = lc.Listen(ctx, "unix", s.socket)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("admin.socket %s: %w", s.socket, err)
+	}
+	if err := os.Chmod(s.socket, 0o660); err != nil { //nolint:gosec // the group may read; changes are checked per connection
+		return nil, errors.Join(fmt.Errorf("admin.socket: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	get := func(path string, f func(*http.Request) any) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { s.reply(w, f(r), nil) })
+	}
+	get(api.PathVersion, func(*http.Request) any { return s.source.Version() })
+	get(api.PathStatus, func(*http.Request) any { return s.source.Status() })
+	get(api.PathGeos, func(*http.Request) any { return s.source.Geos() })
+	get(api.PathRoutes, func(*http.Request) any { return s.source.Routes() })
+	get(api.PathServices, func(*http.Request) any { return s.source.Services() })
+	get(api.PathBackends, func(r *http.Request) any { return s.source.Backends(r.URL.Query().Get("service")) })
+	get(api.PathFabricPeers, func(*http.Request) any { return s.source.FabricPeers() })
+	mux.HandleFunc("GET "+api.PathEvents, s.events)
+	mux.HandleFunc("POST "+api.PathDrain, s.order(s.source.Drain))
+	mux.HandleFunc("POST "+api.PathUndrain, s.order(s.source.Undrain))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, http.StatusNotFound, fmt.Sprintf("%s %s is not part of this version's API", r.Method, r.URL.Path))
+	})
+	return mux
+}
+
+// events answers what happened; ?wait=N makes it wait up to N seconds for
+// something new.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	after, err1 := parse(q.Get("after"), func(v string) (uint64, error) { return strconv.ParseUint(v, 10, 64) })
+	since, err2 := parse(q.Get("since"), func(v string) (time.Time, error) { return time.Parse(time.RFC3339, v) })
+	wait, err3 := parse(q.Get("wait"), func(v string) (float64, error) { return strconv.ParseFloat(v, 64) })
+	if err := errors.Join(err1, err2, err3); err != nil {
+		s.fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	d := time.Duration(min(max(wait, 0), maxWait.Seconds()) * float64(time.Second))
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	defer cancel()
+	s.reply(w, s.source.Events(ctx, after, since), nil)
+}
+
+// parse reads an optional query value.
+func parse[T any](v string, f func(string) (T, error)) (T, error) {
+	var zero T
+	if v == "" {
+		return zero, nil
+	}
+	return f(v)
+}
+
+// order serves a POST that changes something.
+func (s *Server) order(do func(api.DrainRequest) (api.DrainReply, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		who, err := mayChange(r.Context())
+		if err != nil {
+			s.fail(w, http.StatusForbidden, err.Error())
+			return
+		}
+		var req api.DrainRequest
+		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&req); err != nil {
+			s.fail(w, http.StatusBadRequest, fmt.Sprintf("body: %v", err))
+			return
+		}
+		if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+			s.fail(w, http.StatusBadRequest, "body: want one JSON object")
+			return
+		}
+		req.Who = who
+		reply, err := do(req)
+		s.reply(w, reply, err)
+	}
+}
+
+// reply writes v, or err.
+func (s *Server) reply(w http.ResponseWriter, v any, err error) {
+	if bad, ok := errors.AsType[*BadRequestError](err); ok {
+		s.fail(w, http.StatusBadRequest, bad.Text)
+		return
+	}
+	if err != nil {
+		s.fail(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	s.write(w, http.StatusOK, v)
+}
+
+func (s *Server) fail(w http.ResponseWriter, status int, text string) {
+	s.write(w, status, api.Error{Message: text})
+}
+
+func (s *Server) write(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.log.Debug("admin answer not written", "err", err)
+	}
+}
+
+type peerKey struct{}
+
+// withPeer notes who is on the other end of a connection.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	if err := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || cred == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, cred)
+}
+
+// adminGroup is the group whose members may change things.
+const adminGroup = "edged-admin"
+
+// mayChange returns the caller's name when it may change something: root, the
+// user that edged runs as, or a member of the group edged-admin.
+func mayChange(ctx context.Context) (string, error) {
+	cred, ok := ctx.Value(peerKey{}).(*unix.Ucred)
+	if !ok {
+		return "", errors.New("the kernel does not say who you are")
+	}
+	name := fmt.Sprintf("uid %d", cred.Uid)
+	u, err := user.LookupId(strconv.FormatUint(uint64(cred.Uid), 10))
+	if err == nil {
+		name = u.Username
+	}
+	if cred.Uid == 0 || int(cred.Uid) == os.Geteuid() || inGroup(u, adminGroup) {
+		return name, nil
+	}
+	return "", fmt.Errorf("%s may look but not change: only root and members of group %q may", name, adminGroup)
+}
+
+func inGroup(u *user.User, group string) bool {
+	if u == nil {
+		return false
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return false
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return false
+	}
+	for _, id := range ids {
+		if id == g.Gid {
+			return true
+		}
+	}
+	return false
+}

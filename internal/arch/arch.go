@@ -1,0 +1,69 @@
+// Package arch holds the house rules that a compiler does not check; they are
+// its tests. The import table below is the one of docs/architecture.md: a
+// change of the design edits both in the same commit.
+package arch
+
+import "strings"
+
+// Module is the path of this module.
+const Module = "anyedge"
+
+// everything stands for "may import every package of ours".
+const everything = "*"
+
+// Table says which of our packages each package may import. A name ending in
+// "/..." covers a package and all below it. A package without a row imports
+// nothing of ours.
+var Table = map[string][]string{
+	"cmd/edged":      {everything},
+	"internal/bench": {everything},
+	"cmd/edgectl":    {"configs", "fabric/identity", "internal/api", "internal/admin/client", "internal/lab", "internal/steering", "internal/world"},
+
+	"internal/lab":      {"configs", "fabric/identity", "internal/api", "internal/admin/client"},
+	"internal/testpeer": {"internal/lab"},
+
+	// configs takes their Config types only.
+	"configs": {
+		"proxy/...", "bgp", "fabric", "replay", "internal/world", "internal/steering",
+		"internal/admin", "internal/secret", "internal/message",
+	},
+
+	"proxy":           {"proxy/...", "replay", "internal/message", "internal/world"},
+	"proxy/upstream":  {"proxy/h1", "proxy/h2", "internal/message"},
+	"proxy/admission": {"internal/steering", "internal/message", "internal/world"},
+	"proxy/h1":        {"internal/message/..."},
+	"proxy/h2":        {"internal/message/..."},
+	"proxy/h3":        {"internal/message/...", "internal/quicid"},
+	"replay":          {"internal/message", "internal/world"},
+
+	"fabric": {
+		"fabric/identity", "proxy/h1", "proxy/h2", "proxy/h3",
+		"internal/message/...", "internal/world", "internal/quicid", "internal/secret",
+	},
+	"fabric/identity": {"internal/secret"},
+	"bgp":             {"bgp/bfd", "internal/secret"},
+
+	"internal/message/nethttp": {"internal/message"},
+	"internal/steering":        {"internal/world"},
+	"internal/admin":           {"internal/api", "internal/world"},
+	"internal/admin/client":    {"internal/api", "internal/world"},
+}
+
+// TestOnly are packages that any package's tests may import as well.
+var TestOnly = []string{"internal/testpeer", "internal/lab"}
+
+// StdlibOnly are packages that import nothing outside the standard library
+// and ours.
+var StdlibOnly = []string{"internal/world", "internal/message", "internal/message/nethttp", "internal/api", "internal/steering", "internal/lifecycle", "internal/recorder"}
+
+// Allowed reports whether package from may import package to, both relative to
+// the module.
+func Allowed(from, to string) bool {
+	for _, rule := range Table[from] {
+		base, tree := strings.CutSuffix(rule, "/...")
+		if rule == everything || to == base || tree && strings.HasPrefix(to, base+"/") {
+			return true
+		}
+	}
+	return false
+}

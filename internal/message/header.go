@@ -1,0 +1,109 @@
+package message
+
+import (
+	"iter"
+	"slices"
+	"strings"
+)
+
+// A Field is one header field line.
+type Field struct {
+	Name  string // spelling as received
+	Value string
+}
+
+// Header is a header or trailer section: field lines in the order received.
+// Names are compared without regard to case (RFC 9110 section 5.1).
+type Header []Field
+
+// Get returns the first value of name, or "".
+func (h Header) Get(name string) string {
+	for i := range h {
+		if strings.EqualFold(h[i].Name, name) {
+			return h[i].Value
+		}
+	}
+	return ""
+}
+
+// Has reports whether a field of that name is present.
+func (h Header) Has(name string) bool {
+	for i := range h {
+		if strings.EqualFold(h[i].Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Values yields every value of name, in order.
+func (h Header) Values(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range h {
+			if strings.EqualFold(h[i].Name, name) && !yield(h[i].Value) {
+				return
+			}
+		}
+	}
+}
+
+// Joined returns all values of name as one list value (RFC 9110 section 5.3).
+func (h Header) Joined(name string) string {
+	return strings.Join(slices.Collect(h.Values(name)), ", ")
+}
+
+// Add appends a field line.
+func (h *Header) Add(name, value string) {
+	*h = append(*h, Field{name, value})
+}
+
+// Set gives name the one value, in the place of its first line.
+func (h *Header) Set(name, value string) {
+	for i := range *h {
+		if strings.EqualFold((*h)[i].Name, name) {
+			(*h)[i].Value = value
+			rest := h.delFrom(i+1, name)
+			*h = rest
+			return
+		}
+	}
+	h.Add(name, value)
+}
+
+// Del removes every line of name.
+func (h *Header) Del(name string) {
+	*h = h.delFrom(0, name)
+}
+
+// DelFunc removes every line whose name del reports true for.
+func (h *Header) DelFunc(del func(name string) bool) {
+	*h = slices.DeleteFunc(*h, func(f Field) bool { return del(f.Name) })
+}
+
+func (h *Header) delFrom(i int, name string) Header {
+	kept := (*h)[:i]
+	for _, f := range (*h)[i:] {
+		if !strings.EqualFold(f.Name, name) {
+			kept = append(kept, f)
+		}
+	}
+	clear((*h)[len(kept):])
+	return kept
+}
+
+// Clone returns a copy that shares no memory with h.
+func (h Header) Clone() Header { return slices.Clone(h) }
+
+// Tokens yields the comma-separated elements of every line of name, trimmed,
+// empty ones left out (RFC 9110 section 5.6.1).
+func (h Header) Tokens(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for v := range h.Values(name) {
+			for t := range strings.SplitSeq(v, ",") {
+				if t = strings.Trim(t, " \t"); t != "" && !yield(t) {
+					return
+				}
+			}
+		}
+	}
+}
