@@ -19,7 +19,9 @@ var errSuperseded = errors.New("request body is being read by a later try")
 //
 // Readers may come from several goroutines, but the last one opened alone gets
 // bytes past the kept prefix; older ones fail. Memory is bounded by the limit
-// plus one read.
+// plus one read. The source is read in a goroutine of its own, so that a reader
+// which waits for a silent client ends at once when it is closed, when a later
+// one is opened, or when the body is closed.
 type Body struct {
 	length  int64 // -1: unknown
 	limit   int
@@ -31,7 +33,7 @@ type Body struct {
 	kept    []byte  // the first bytes of the content; nil once !whole
 	whole   bool    // kept holds everything read from src so far
 	live    []byte  // read past the limit, not yet taken by the current reader
-	reading bool    // a goroutine is in src.Read
+	reading bool    // a goroutine is in pull
 	read    int64   // bytes that src gave
 	end     error   // what src ended with; nil while it is open
 	current *reader // owns the tail
@@ -140,7 +142,8 @@ func (r *reader) Read(p []byte) (int, error) {
 		case b.reading:
 			b.changed.Wait()
 		default:
-			b.pull(len(p))
+			b.reading = true
+			go b.pull(len(p))
 		}
 	}
 }
@@ -154,14 +157,13 @@ func (r *reader) Close() error {
 	return nil
 }
 
-// pull reads once from the source, with b.mu released, and files what came
-// where the current reader will find it.
+// pull reads once from the source and files what came where the current reader
+// will find it.
 func (b *Body) pull(want int) {
-	b.reading = true
-	b.mu.Unlock()
 	buf := make([]byte, min(max(want, 512), 32<<10))
 	n, err := b.src.Read(buf)
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.reading = false
 	b.read += int64(n)
 	switch {

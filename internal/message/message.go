@@ -4,7 +4,8 @@
 // An engine (proxy/h1, h2, h3) turns bytes into a [Request] and a [Response]
 // into bytes; everything between them sees only these types, so an engine can
 // be replaced without touching routing, admission, replay or the fabric. The
-// package owns no connection and starts no goroutine.
+// package owns no connection, and starts a goroutine only for the time of one
+// read of a request's content.
 //
 // Lifetime: the strings of a Request stay valid until its exchange ends,
 // whatever the connection's buffer does, so that replay, trace and the access

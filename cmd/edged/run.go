@@ -1,0 +1,128 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"anyedge/configs"
+	"anyedge/internal/lifecycle"
+	"anyedge/proxy"
+)
+
+// settled is how often a stopping daemon looks whether it may end.
+const settled = 50 * time.Millisecond
+
+// runDaemon serves as the configuration says until it is told to stop.
+func runDaemon(ctx context.Context, signals <-chan os.Signal, args []string, stdout, stderr io.Writer) error {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	if o.version {
+		fmt.Fprintln(stdout, buildVersion())
+		return nil
+	}
+	cfg, err := load(o, stderr)
+	if err != nil {
+		return err
+	}
+	if o.check {
+		fmt.Fprintf(stdout, "%s: valid, digest %s\n", o.config, cfg.Digest())
+		return nil
+	}
+	log, err := newLogger(cfg.Log, o.logLevel, stderr)
+	if err != nil {
+		return err
+	}
+	n, err := wire(cfg, o, log)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, signals, n)
+}
+
+// load reads the configuration and prints what is wrong with it.
+func load(o options, stderr io.Writer) (*configs.Config, error) {
+	cfg, report := configs.Load(o.config)
+	if err := report.Print(stderr, false); err != nil {
+		return nil, err
+	}
+	if report.Err() != nil {
+		fmt.Fprintf(stderr, "%s. Nothing was changed.\n", report.Summary())
+		return nil, errConfig
+	}
+	return cfg, nil
+}
+
+// serve runs the node. The first SIGTERM drains: every VIP is disfavoured,
+// then withdrawn, while requests are still served. SIGINT, a second SIGTERM,
+// the end of shutdown.max or of ctx withdraws at once.
+func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel()
+		select {
+		case sig := <-signals:
+			n.drain(ctx, sig, signals)
+		case <-ctx.Done():
+		}
+	}()
+	group := lifecycle.Group{Log: n.log}
+	n.components(&group)
+	err := group.Run(ctx, func() {
+		n.log.Info("edged serves", "geo", n.geo, "node", n.name, "config", n.file, "digest", n.cfg.Digest(), "socket", n.cfg.Socket())
+	})
+	n.log.Info("edged ended")
+	return err
+}
+
+// drain asks steering to bring every VIP off the wire and waits until that is
+// done, unless something says not to wait.
+func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) {
+	if first == syscall.SIGINT {
+		n.log.Info("interrupted: withdrawing and ending now")
+		return
+	}
+	n.log.Info("draining: every VIP leaves, requests are still served", "max", n.shutdownMax)
+	n.stopping.Store(true)
+	n.steer.Wake()
+	look := time.NewTicker(settled)
+	defer look.Stop()
+	late := time.NewTimer(n.shutdownMax)
+	defer late.Stop()
+	for !n.steer.Plan().Gone() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			n.log.Info("second signal: withdrawing and ending now")
+			return
+		case <-late.C:
+			n.log.Warn("shutdown.max is over: withdrawing and ending now")
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// newLogger returns the daemon's logger; level, when given, wins over the
+// configuration.
+func newLogger(c proxy.LogConfig, level string, w io.Writer) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(cmp.Or(level, c.Level, "info"))); err != nil {
+		return nil, errors.Join(errUsage, fmt.Errorf("log level %q: want debug, info, warn or error", level))
+	}
+	o := &slog.HandlerOptions{Level: l}
+	if c.Format == "text" {
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	}
+	return slog.New(slog.NewJSONHandler(w, o)), nil
+}

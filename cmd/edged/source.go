@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"anyedge/internal/admin"
+	"anyedge/internal/api"
+	"anyedge/internal/world"
+	"anyedge/proxy/upstream"
+)
+
+// source answers the admin API from the node's components.
+type source struct{ *node }
+
+// Version tells what runs.
+func (s source) Version() api.Version {
+	v := build()
+	v.Kernel, v.PID, v.Geo, v.Node, v.Started = kernel(), os.Getpid(), s.geo, s.name, s.started
+	return v
+}
+
+// Events returns what happened.
+func (s source) Events(ctx context.Context, after uint64, since time.Time) api.Events {
+	out := api.Events{Events: []api.Event{}}
+	for _, e := range s.events.Since(ctx, after, since) {
+		out.Events = append(out.Events, api.Event{ID: e.ID, At: e.At, Node: s.name, What: e.What, Text: e.Text})
+	}
+	return out
+}
+
+// Services lists the services.
+func (s source) Services() api.Services {
+	out := api.Services{Services: []api.Service{}}
+	for _, v := range s.proxy.Services() {
+		row := api.Service{
+			Name: v.Name, Hosts: v.Hosts, Healthy: v.Healthy, Total: v.Total,
+			Rate: v.Rate, ErrorRate: v.ErrorRate, Replayed: v.Replayed, Shed: v.Shed,
+			Elsewhere: orEmpty(v.Elsewhere),
+		}
+		if v.Samples > 0 {
+			row.P50Millis, row.P99Millis = millis(v.P50), millis(v.P99)
+		}
+		out.Services = append(out.Services, row)
+	}
+	return out
+}
+
+// Backends lists the backends of one service, or of all.
+func (s source) Backends(service string) api.Backends {
+	out := api.Backends{Backends: []api.Backend{}}
+	for _, v := range s.proxy.Services() {
+		if service != "" && v.Name != service {
+			continue
+		}
+		for _, b := range v.Backends {
+			out.Backends = append(out.Backends, api.Backend{
+				Service: v.Name, Name: b.Name, URL: b.URL, Health: healthWord(b.State), Since: b.Since,
+				LastError: b.LastError, Active: int(b.Active), Requests: uint64(max(b.Requests, 0)),
+			})
+		}
+	}
+	return out
+}
+
+// healthWord is the API's word for a backend's state.
+func healthWord(s upstream.State) string {
+	switch s {
+	case upstream.Healthy:
+		return "up"
+	case upstream.Unknown:
+		return "unknown"
+	default:
+		return "down"
+	}
+}
+
+// Drain orders that a geo's traffic moves away.
+func (s source) Drain(r api.DrainRequest) (api.DrainReply, error) {
+	if err := s.checkOrder(r); err != nil {
+		return api.DrainReply{}, err
+	}
+	o := world.Order{ID: orderID(r), Kind: world.DrainGeo, Target: r.Name, Who: r.Who, Reason: r.Reason, At: time.Now()}
+	if err := s.fabric.PutOrder(o); err != nil {
+		return api.DrainReply{}, err
+	}
+	s.events.Add(time.Now(), "geo/"+r.Name, fmt.Sprintf("drain ordered by %s%s", r.Who, because(r.Reason)))
+	s.steer.Wake()
+	return api.DrainReply{Text: fmt.Sprintf("geo %s drains: its VIPs are disfavoured, then withdrawn; requests that still arrive are served", r.Name)}, nil
+}
+
+// Undrain takes the order back.
+func (s source) Undrain(r api.DrainRequest) (api.DrainReply, error) {
+	if err := s.checkOrder(r); err != nil {
+		return api.DrainReply{}, err
+	}
+	known := false
+	for _, o := range s.world().Orders {
+		if o.Kind == world.DrainGeo && o.Target == r.Name {
+			if err := s.fabric.DropOrder(o.ID); err != nil {
+				return api.DrainReply{}, err
+			}
+			known = true
+		}
+	}
+	if !known {
+		return api.DrainReply{Text: fmt.Sprintf("geo %s was not drained; nothing to undo", r.Name)}, nil
+	}
+	s.events.Add(time.Now(), "geo/"+r.Name, fmt.Sprintf("drain undone by %s%s", r.Who, because(r.Reason)))
+	s.steer.Wake()
+	return api.DrainReply{Text: fmt.Sprintf("geo %s returns: its VIPs are announced again when they are healthy", r.Name)}, nil
+}
+
+// checkOrder reports why an order cannot be taken.
+func (s source) checkOrder(r api.DrainRequest) error {
+	switch {
+	case r.Kind != "geo":
+		return &admin.BadRequestError{Text: fmt.Sprintf("kind %q cannot be drained in this version; geo can", r.Kind)}
+	case s.fabric == nil:
+		return &admin.BadRequestError{Text: "this edged has no other geos (no fabric in its configuration): there is nowhere to drain to"}
+	case s.world().Find(r.Name) == nil:
+		return &admin.BadRequestError{Text: fmt.Sprintf("geo %q is not configured; there are %s", r.Name, strings.Join(s.geoNames(), ", "))}
+	}
+	return nil
+}
+
+// orderID names an order by what it is about: a second drain of the same geo
+// replaces the first.
+func orderID(r api.DrainRequest) string { return "drain-" + r.Kind + "-" + r.Name }
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%s)", reason)
+}
+
+func (n *node) geoNames() []string {
+	var names []string
+	for _, g := range n.cfg.Geos {
+		names = append(names, g.Name)
+	}
+	return names
+}
+
+// millis returns d in milliseconds.
+func millis(d time.Duration) *float64 {
+	ms := float64(d) / float64(time.Millisecond)
+	return &ms
+}
+
+// orEmpty makes JSON show [] rather than null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"anyedge/bgp"
+	"anyedge/configs"
+	"anyedge/fabric"
+	"anyedge/fabric/identity"
+	"anyedge/internal/admin"
+	"anyedge/internal/lifecycle"
+	"anyedge/internal/message"
+	"anyedge/internal/recorder"
+	"anyedge/internal/steering"
+	"anyedge/internal/world"
+	"anyedge/proxy"
+	"anyedge/proxy/admission"
+	"anyedge/proxy/certs"
+	"anyedge/proxy/upstream"
+)
+
+// A node is every component of this process and the wires between them. This
+// file is the only place where components meet.
+type node struct {
+	cfg         *configs.Config
+	file        string
+	geo, name   string
+	started     time.Time
+	shutdownMax time.Duration
+	log         *slog.Logger
+	ready       atomic.Bool
+
+	events  *recorder.Recorder
+	proxy   *proxy.Proxy
+	steer   *steering.Controller
+	certs   *certs.Store
+	fabric  *fabric.Fabric // nil: this geo is alone
+	speaker *bgp.Speaker   // nil: nothing is announced
+	admin   *admin.Server
+
+	stopping atomic.Bool
+	history  history
+
+	// Owned by the goroutine that steers.
+	view      *steering.View
+	plan      *steering.Plan
+	healthWas map[string]upstream.State
+}
+
+// wire builds every component; none of them runs yet.
+func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
+	n := &node{
+		cfg: cfg, file: o.config, geo: cfg.Geo(), log: log,
+		started: time.Now(), shutdownMax: proxy.DefaultShutdownMax,
+		events: recorder.New(), healthWas: map[string]upstream.State{},
+	}
+	if cfg.Shutdown.Max != nil {
+		n.shutdownMax = *cfg.Shutdown.Max
+	}
+	if n.geo == "" {
+		n.geo = aloneGeo
+	}
+	var err error
+	if n.name, err = cfg.NodeName(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.StateDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("state.dir: %w", err)
+	}
+	keys, err := deriveKeys(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if n.certs, err = certs.New(cfg.Certificates, cfg.StateDir(), part(log, "certs")); err != nil {
+		return nil, err
+	}
+	if err := n.wireFabric(); err != nil {
+		return nil, err
+	}
+	if err := n.wireProxy(keys); err != nil {
+		return nil, err
+	}
+	if err := n.wireBGP(o); err != nil {
+		return nil, err
+	}
+	n.steer = steering.NewController(n.gather, n.apply, part(log, "steering"))
+	n.admin = admin.New(admin.Config{Socket: cfg.Socket()}, source{n}, part(log, "admin"))
+	return n, nil
+}
+
+// aloneGeo names the geo of a node whose configuration has no geos.
+const aloneGeo = "local"
+
+// part returns a logger whose lines name the component.
+func part(log *slog.Logger, name string) *slog.Logger { return log.With("component", name) }
+
+// keys are derived from the fleet secret, so that every node has the same.
+type keys struct {
+	reset  *[32]byte // nil: no fleet, QUIC makes its own
+	replay [32]byte
+	salt   [32]byte
+}
+
+// deriveKeys reads the fleet secret, if there is one.
+func deriveKeys(cfg *configs.Config) (keys, error) {
+	if cfg.Fabric == nil {
+		s, err := identity.NewSecret()
+		if err != nil {
+			return keys{}, err
+		}
+		return keys{replay: s.Key("replay-signature", 0), salt: s.Key("shed-salt", 0)}, nil
+	}
+	text, err := cfg.Fabric.Secret.Load()
+	if err != nil {
+		return keys{}, fmt.Errorf("fabric.secret: %w", err)
+	}
+	s, err := identity.ParseSecret(text)
+	if err != nil {
+		return keys{}, fmt.Errorf("fabric.secret: %w", err)
+	}
+	reset := s.Key("quic-stateless-reset", 0)
+	return keys{reset: &reset, replay: s.Key("replay-signature", 0), salt: s.Key("shed-salt", 0)}, nil
+}
+
+func (n *node) wireFabric() error {
+	if n.cfg.Fabric == nil {
+		return nil
+	}
+	if n.cfg.Node == nil || n.cfg.Node.Fabric == nil {
+		return errors.New("fabric: this node has no part in it; give node.fabric")
+	}
+	var err error
+	n.fabric, err = fabric.New(fabric.Setup{
+		Config: *n.cfg.Fabric, Node: *n.cfg.Node.Fabric,
+		Geo: n.geo, NodeName: n.name, Number: n.cfg.Node.Number,
+		Software: software, Geos: n.cfg.Geos, StateDir: n.cfg.StateDir(),
+		Handler: func(ctx context.Context, from fabric.Peer, req *message.Request) (*message.Response, error) {
+			return n.proxy.ServeFabric(ctx, from.Geo, req)
+		},
+		Events: func(e fabric.Event) {
+			n.events.Add(e.At, "fabric/"+e.Geo+"/"+e.Node, string(e.Kind)+": "+e.Text)
+		},
+	}, part(n.log, "fabric"))
+	return err
+}
+
+func (n *node) wireProxy(k keys) error {
+	setup := proxy.Setup{
+		Geo: n.geo, Node: n.name,
+		Services: n.cfg.ServicesHere(), Certificates: n.certs, Log: n.cfg.Log,
+		World: n.world, Groups: n.cfg.Groups,
+		ReplaySeed: k.replay, ResetKey: k.reset, ShutdownMax: n.shutdownMax,
+		Admission: admission.Config{Salt: k.salt, Exempt: n.cfg.Overload.ExemptServices},
+	}
+	for _, s := range n.cfg.Services {
+		if s.Priority == "background" {
+			setup.Admission.Background = append(setup.Admission.Background, s.Name)
+		}
+	}
+	for _, l := range n.cfg.Listeners {
+		setup.Listeners = append(setup.Listeners, proxy.Listener{Config: l, Addresses: n.cfg.ListenerAddresses(l)})
+	}
+	if n.fabric != nil {
+		setup.Fabric = n.fabric
+	}
+	var err error
+	n.proxy, err = proxy.New(setup, part(n.log, "proxy"))
+	return err
+}
+
+func (n *node) wireBGP(o options) error {
+	if n.cfg.BGP == nil || o.noBGP {
+		return nil
+	}
+	if n.cfg.Node == nil || n.cfg.Node.BGP == nil {
+		return errors.New("bgp: this node has no neighbors; give node.bgp")
+	}
+	var err error
+	n.speaker, err = bgp.New(bgp.Setup{
+		Config: *n.cfg.BGP, Node: *n.cfg.Node.BGP, RouterID: n.cfg.Node.RouterID,
+		OnEvent: func(e bgp.Event) {
+			text := "down: " + e.Text
+			if e.Up {
+				text = "established: " + e.Text
+			}
+			n.events.Add(e.At, "neighbor/"+e.Neighbor, text)
+		},
+	}, part(n.log, "bgp"))
+	return err
+}
+
+// components adds everything that runs, in start order. bgp comes last: routes
+// are announced when the listeners behind them accept, and withdrawn before
+// they close.
+func (n *node) components(g *lifecycle.Group) {
+	g.Add("admin", n.admin)
+	if n.fabric != nil {
+		g.Add("fabric", n.fabric)
+	}
+	g.Add("proxy", n.proxy)
+	g.Add("nerves", lifecycle.RunFunc(n.nerves))
+	g.Add("steering", n.steer)
+	if n.speaker != nil {
+		g.Add("bgp", n.speaker)
+	}
+}
+
+// nerves wakes steering when something has happened that should not wait for
+// the next tick.
+func (n *node) nerves(ctx context.Context, ready func()) error {
+	ready()
+	var fabricChanged <-chan struct{}
+	if n.fabric != nil {
+		fabricChanged = n.fabric.Changed()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.proxy.Changed():
+		case <-fabricChanged:
+		}
+		n.steer.Wake()
+	}
+}
+
+// world returns the newest snapshot: the fabric's, or one that knows this geo
+// alone.
+func (n *node) world() *world.World {
+	if n.fabric != nil {
+		return n.fabric.World()
+	}
+	now := time.Now()
+	return &world.World{At: now, Geo: n.geo, Node: n.name, Geos: []world.Geo{{
+		Name: n.geo, Alive: true, Heard: now,
+		Nodes: []world.Node{{Name: n.name, Geo: n.geo, Status: world.Joined}},
+	}}}
+}

@@ -1,0 +1,90 @@
+package configs
+
+import (
+	"slices"
+	"strings"
+)
+
+// later lists the fields of the configuration language that this version does
+// not have. They are refused, so that nobody believes they work.
+var later = []string{
+	"node.capacity.cpu",
+	"node.interfaces",
+	"node.bgp.neighbors[].bfd",
+	"node.backends.*[].limit",
+	"node.metrics",
+	"node.dns",
+	"fabric.expired_grace",
+	"fabric.transport",
+	"fabric.bulk_threshold",
+	"fabric.connections",
+	"bgp.graceful_restart",
+	"bgp.aggregates",
+	"bgp.preflight",
+	"bgp.bmp",
+	"vips[].announce.per_neighbor",
+	"vips[].stability.flaps_per_hour",
+	"listeners[].private",
+	"listeners[].proxy_protocol",
+	"listeners[].limits.conns_per_ip",
+	"l4",
+	"certificates[].acme",
+	"services[].discover",
+	"services[].backends[].limit",
+	"services[].health.passive",
+	"services[].retry",
+	"services[].replay.max_spool",
+	"services[].replay.client_hint",
+	"services[].replay.compat",
+	"services[].replay.cache",
+	"services[].replay.policies",
+	"services[].limits",
+	"admin.dashboard",
+	"log.access.fields",
+	"trace",
+}
+
+// laterValues lists values of the language that this version does not have; a
+// form like hash(…) is known by its word.
+var laterValues = map[string][]string{
+	"bgp.mode":           {"child"},
+	"overload.signals[]": {"cpu", "backends", "queue", "psi", "latency"},
+	"services[].balance": {"ewma", "round_robin", "hash"},
+}
+
+// isLater reports whether the field at path (with indexes) is of a later
+// version.
+func isLater(path string) bool {
+	return slices.ContainsFunc(later, func(l string) bool { return samePath(l, path) })
+}
+
+// isLaterValue reports whether word may stand at path in a later version.
+func isLaterValue(path, word string) bool {
+	word, _, _ = strings.Cut(word, "(")
+	for l, words := range laterValues {
+		if samePath(l, path) {
+			return slices.Contains(words, word)
+		}
+	}
+	return false
+}
+
+// samePath reports whether path, with indexes and map keys, is of the form
+// pattern: a[].b or a.*.
+func samePath(pattern, path string) bool {
+	want, got := strings.Split(pattern, "."), strings.Split(path, ".")
+	if len(want) != len(got) {
+		return false
+	}
+	for i, w := range want {
+		name, index, isList := strings.Cut(got[i], "[")
+		wantName, wantList := strings.CutSuffix(w, "[]")
+		if isList != wantList || isList && strings.Contains(index, "[") {
+			return false
+		}
+		if wantName != "*" && wantName != name {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,171 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"anyedge/internal/message"
+	"anyedge/internal/message/nethttp"
+)
+
+// ErrNoLiveNode means that the probes reach no node of the geo now.
+var ErrNoLiveNode = errors.New("no node of the geo answers")
+
+// maxHead bounds the head of a request that comes from another node.
+const maxHead = 1 << 20
+
+// peerKey is the context key of the Peer at the other end of a connection.
+type peerKey struct{}
+
+// requestServer returns the HTTP/3 side of accepted connections. Its datagrams
+// are off: QUIC's are ours.
+func (f *Fabric) requestServer() *http3.Server {
+	return &http3.Server{
+		Handler:        nethttp.Handler(message.RoundTripFunc(f.serve), f.log),
+		MaxHeaderBytes: maxHead,
+		ConnContext: func(ctx context.Context, conn *quic.Conn) context.Context {
+			// A certificate that ended since the handshake gives the zero Peer.
+			peer, _ := f.id.Verify(conn.ConnectionState().TLS.PeerCertificates)
+			return context.WithValue(ctx, peerKey{}, peer)
+		},
+	}
+}
+
+// serve answers a request of another node.
+func (f *Fabric) serve(ctx context.Context, req *message.Request) (*message.Response, error) {
+	from, _ := ctx.Value(peerKey{}).(Peer)
+	r := f.roster.get(from.Node)
+	if r == nil || f.setup.Handler == nil {
+		return &message.Response{Status: http.StatusServiceUnavailable}, nil
+	}
+	r.mu.Lock()
+	r.served++
+	r.mu.Unlock()
+	f.serving.Add(1)
+	res, err := f.setup.Handler(ctx, from, req)
+	if err != nil {
+		f.serving.Add(-1)
+		return nil, err
+	}
+	onClose(res, func() { f.serving.Add(-1) })
+	return res, nil
+}
+
+// RoundTrip sends req to a live node of geo. It fails at once when none
+// answers the probes; a request under way ends about a second after its node
+// stopped answering. Errors are *message.TryError.
+func (f *Fabric) RoundTrip(ctx context.Context, geo string, req *message.Request) (*message.Response, error) {
+	err := error(&message.TryError{Sent: message.NothingSent, To: geo, Err: ErrNoLiveNode})
+	for _, r := range f.targets(geo) {
+		l := r.dialed()
+		if l == nil {
+			continue
+		}
+		var res *message.Response
+		if res, err = r.send(ctx, l, req); err == nil {
+			return res, nil
+		}
+		if ctx.Err() != nil || message.SentBy(err) != message.NothingSent {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// targets returns the nodes of geo that a request can be sent to, in the order
+// to try them.
+func (f *Fabric) targets(geo string) []*remote {
+	var list []*remote
+	for _, r := range f.roster.all() {
+		r.mu.Lock()
+		if r.geo == geo && r.pulse.alive {
+			list = append(list, r)
+		}
+		r.mu.Unlock()
+	}
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
+}
+
+// send sends req on l. While it is under way the node is probed at full rate.
+func (r *remote) send(ctx context.Context, l *link, req *message.Request) (*message.Response, error) {
+	l.requests.Add(1)
+	r.mu.Lock()
+	r.requests++
+	r.mu.Unlock()
+	client := nethttp.Client{Transport: l.client, To: l.peer.String(), Scheme: "https", Host: "fabric", Extended: true}
+	res, err := client.RoundTrip(ctx, req)
+	if err != nil {
+		l.requests.Add(-1)
+		return nil, err
+	}
+	onClose(res, func() { l.requests.Add(-1) })
+	return res, nil
+}
+
+// onClose calls done when the receiver of res is through with it.
+func onClose(res *message.Response, done func()) {
+	once := sync.OnceFunc(done)
+	switch {
+	case res.Stream != nil:
+		res.Stream = &watchedStream{res.Stream, once}
+	case res.Body != nil:
+		res.Body = &watchedBody{res.Body, once}
+	default:
+		once()
+	}
+}
+
+type watchedBody struct {
+	io.ReadCloser
+	done func()
+}
+
+// Close closes the body and tells that it was.
+func (b *watchedBody) Close() error {
+	b.done()
+	return b.ReadCloser.Close()
+}
+
+type watchedStream struct {
+	io.ReadWriteCloser
+	done func()
+}
+
+// Close closes the stream and tells that it was.
+func (s *watchedStream) Close() error {
+	s.done()
+	return s.ReadWriteCloser.Close()
+}
+
+// CloseWrite ends the writing half, when the stream has halves.
+func (s *watchedStream) CloseWrite() error {
+	if half, ok := s.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return http.ErrNotSupported
+}
+
+// awaitServed waits until no request of others is being answered, or ctx ends.
+func (f *Fabric) awaitServed(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for f.serving.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Serving returns how many requests of other nodes are being answered.
+func (f *Fabric) Serving() int64 { return f.serving.Load() }

@@ -1,0 +1,65 @@
+package steering
+
+import (
+	"time"
+
+	"anyedge/internal/world"
+)
+
+// A View is everything Decide may look at. Nothing in it changes while Decide
+// runs.
+type View struct {
+	Now      time.Time
+	Started  time.Time // when this process began
+	Stopping bool      // SIGTERM was received
+	World    *world.World
+	Config   Config
+	VIPs     []VIPView
+	Services []ServiceView
+	Measured Measured
+	// CapacityRPS is the configured capacity of this node in requests/s; 0 =
+	// unknown.
+	CapacityRPS float64
+}
+
+// A VIPView is one VIP's configuration and the state of what stands behind it.
+type VIPView struct {
+	Config   VIPConfig
+	Here     bool     // this geo is among those that announce it
+	Services []string // on its listeners
+	// ListenersUp: every listener of the VIP accepts. Hard.
+	ListenersUp bool
+	// ProxyAlive is when the request path last proved that it runs. Hard.
+	ProxyAlive time.Time
+}
+
+// A ServiceView is the local health of one service.
+type ServiceView struct {
+	Name     string
+	Healthy  int
+	Total    int
+	Reported bool // every backend has been judged at least once
+	Exempt   bool // never shed
+}
+
+// Measured is what the door counted since the previous View.
+type Measured struct {
+	Interval time.Duration
+	Offered  int // requests that clients brought here, before any shedding
+	Executed int // given to local backends: own and foreign
+	Foreign  int // of Executed, shed here by other geos
+	Peers    map[string]PeerMeasured
+}
+
+// PeerMeasured is what passed between this geo and another.
+type PeerMeasured struct {
+	Relayed int // requests of ours it was asked to serve, by shed
+	Busy    int // of Relayed, refused by it
+
+	Grant   float64 // requests/s it last said we may send
+	GrantAt time.Time
+
+	Want   float64 // requests/s it last said it would like to send us
+	Urgent bool
+	WantAt time.Time
+}

@@ -1,0 +1,16 @@
+package certs
+
+// Config is one entry of `certificates:`. Exactly one of Files and SelfSigned
+// says where the certificate comes from.
+type Config struct {
+	Name       string   `json:"name" yaml:"name"`
+	Domains    []string `json:"domains,omitempty" yaml:"domains"`         // for self_signed; names and IP addresses it is valid for
+	Files      *Files   `json:"files,omitempty" yaml:"files"`             // PEM files
+	SelfSigned bool     `json:"self_signed,omitempty" yaml:"self_signed"` // signed by a development CA kept under state.dir
+}
+
+// Files names the PEM files of a certificate chain and its key.
+type Files struct {
+	Cert string `json:"cert" yaml:"cert"`
+	Key  string `json:"key" yaml:"key"`
+}

@@ -1,0 +1,67 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"anyedge/internal/message"
+	"anyedge/proxy/certs"
+	"anyedge/proxy/upstream"
+	"anyedge/replay"
+)
+
+// A ListenerConfig is one entry of `listeners:`.
+type ListenerConfig struct {
+	Name           string         `json:"name" yaml:"name"`
+	VIPs           []string       `json:"vips,omitempty" yaml:"vips"`                                                // whose traffic it takes; bound at their addresses unless bind is given
+	Bind           []string       `json:"bind,omitempty" yaml:"bind"`                                                // ADDRESS:PORT to listen on, in place of the VIPs' addresses and port
+	Port           uint16         `json:"port,omitempty" yaml:"port"`                                                // at the VIPs' addresses
+	Protocols      []string       `json:"protocols,omitempty" yaml:"protocols" jsonschema:"enum=h1,enum=h2,enum=h3"` // default h1 and h2; h3 adds UDP and Alt-Svc
+	TLS            *TLSConfig     `json:"tls,omitempty" yaml:"tls"`                                                  // absent: plain text
+	RedirectHTTPS  bool           `json:"redirect_https,omitempty" yaml:"redirect_https"`                            // answer every request with a redirect to https
+	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" yaml:"trusted_proxies"`                          // whose X-Forwarded-For names the client
+	Limits         ListenerLimits `json:"limits,omitzero" yaml:"limits"`
+}
+
+// TLSConfig says how a listener terminates TLS.
+type TLSConfig struct {
+	Certificates []string `json:"certificates" yaml:"certificates"`                                        // names of `certificates:` entries; chosen by SNI, the first is the default
+	MinVersion   string   `json:"min_version,omitempty" yaml:"min_version" jsonschema:"enum=1.2,enum=1.3"` // default "1.2"
+}
+
+// ListenerLimits bound what one client can make a listener hold.
+type ListenerLimits struct {
+	Header *message.Size  `json:"header,omitempty" yaml:"header"` // of one request's header section; default 64KiB
+	Body   *message.Size  `json:"body,omitempty" yaml:"body"`     // of one request's content; default 100MiB; 0B = no limit
+	Idle   *time.Duration `json:"idle,omitempty" yaml:"idle"`     // of a connection without a request; default 75s
+}
+
+// A ServiceConfig is one entry of `services:`.
+type ServiceConfig struct {
+	Name      string                   `json:"name" yaml:"name"`
+	Hosts     []string                 `json:"hosts" yaml:"hosts"`                                     // exact names, "*.example.net" for one label, "*" for any
+	Paths     []string                 `json:"paths,omitempty" yaml:"paths"`                           // path prefixes at segment borders; longest wins; default ["/"]
+	Listeners []string                 `json:"listeners,omitempty" yaml:"listeners"`                   // default: all
+	Backends  []upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                     // the same in every geo; a geo's own stand under node.backends
+	Balance   string                   `json:"balance,omitempty" yaml:"balance" jsonschema:"enum=p2c"` // default p2c
+	Health    upstream.HealthConfig    `json:"health,omitzero" yaml:"health"`
+	Timeouts  upstream.TimeoutsConfig  `json:"timeouts,omitzero" yaml:"timeouts"`
+	Priority  string                   `json:"priority,omitempty" yaml:"priority" jsonschema:"enum=interactive,enum=background"`
+	Replay    replay.Config            `json:"replay,omitzero" yaml:"replay"`
+}
+
+// LogConfig says what is logged, and how.
+type LogConfig struct {
+	Level  string          `json:"level,omitempty" yaml:"level" jsonschema:"enum=debug,enum=info,enum=warn,enum=error"` // default info
+	Format string          `json:"format,omitempty" yaml:"format" jsonschema:"enum=json,enum=text"`                     // default json
+	Access AccessLogConfig `json:"access,omitzero" yaml:"access"`
+}
+
+// AccessLogConfig chooses the requests that are logged.
+type AccessLogConfig struct {
+	Sample         *float64 `json:"sample,omitempty" yaml:"sample" jsonschema:"minimum=0,maximum=1"` // share of requests; default 1
+	AlwaysOnStatus []string `json:"always_on_status,omitempty" yaml:"always_on_status"`              // classes that are logged whatever the sample: "5xx"
+}
+
+// CertificateConfig is one entry of `certificates:`.
+type CertificateConfig = certs.Config

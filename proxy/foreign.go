@@ -1,0 +1,102 @@
+package proxy
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"anyedge/internal/message"
+	"anyedge/proxy/admission"
+	"anyedge/replay"
+)
+
+// Why a request over the fabric is refused, besides what the door says.
+const (
+	busyNoService = "no-service" // this geo does not have it configured
+	busyNoBackend = "no-backend" // no backend here took a byte of it
+	busyLoop      = "loop"       // this geo handled it before
+)
+
+// ServeFabric answers a request that the proxy of geo from sent over the
+// fabric. It is served here or refused with [Edge-Busy] before its content is
+// read: never shed on, never passed on. An instruction of the app goes back
+// with the answer, because the edge that the client reached runs it.
+//
+// [Edge-Busy]: the field says why; 503, and nothing was executed
+func (p *Proxy) ServeFabric(ctx context.Context, from string, r *message.Request) (*message.Response, error) {
+	in, err := parseInbound(r.Header, from)
+	if err != nil {
+		return answer(400, err.Error()+"\n", message.Field{Name: fieldGeo, Value: p.setup.Geo}), nil
+	}
+	e := p.beginForeign(in, r)
+	permit := p.admit(in, from)
+	var resp *message.Response
+	switch {
+	case e.service == nil:
+		resp = e.busy(busyNoService)
+	case slices.Contains(in.visited, p.setup.Geo):
+		resp = e.busy(busyLoop)
+	case !permit.OK:
+		resp = e.busy(permit.Reason)
+	default:
+		resp = e.serveForeign(context.WithValue(ctx, notedKey{}, e))
+	}
+	if ctx.Err() != nil {
+		resp.Close()
+		e.record.end(e, statusGone, "sender gone")
+		return nil, context.Cause(ctx)
+	}
+	resp.Header.Set(fieldGeo, p.setup.Geo)
+	resp.Header.Set(fieldGrant, formatRate(permit.Grant))
+	e.record.watch(e, resp)
+	return resp, nil
+}
+
+// admit asks the door.
+func (p *Proxy) admit(in inbound, from string) admission.Permit {
+	if in.hop == hopShed {
+		return p.door.Accept(from, time.Now(), in.want, in.urgent)
+	}
+	return p.door.AcceptStranded(from)
+}
+
+// beginForeign takes in a request as its client sent it to another geo.
+func (p *Proxy) beginForeign(in inbound, r *message.Request) *Exchange {
+	e := &Exchange{
+		proxy: p, service: p.byName[in.service],
+		client: in.client.Addr().Unmap(),
+		hop:    in.hop, origin: in.visited[0], visited: in.visited[1:], served: p.setup.Geo,
+	}
+	if in.hop == hopReplay {
+		e.source, e.failed = r.Header.Get(replay.FieldSource), r.Header.Get(replay.FieldFailed)
+	}
+	e.record.start = time.Now()
+	e.req = r.Clone()
+	e.req.Peer, e.req.Scheme, e.req.Version = in.client, in.proto, in.version
+	removeEdge(&e.req.Header)
+	if a, err := parseAuthority(r.Authority); err == nil {
+		e.host = a
+	}
+	return e
+}
+
+// serveForeign has a local backend serve the request.
+func (e *Exchange) serveForeign(ctx context.Context) *message.Response {
+	if e.service.pool.Healthy() == 0 {
+		return e.busy(busyNoBackend)
+	}
+	resp, err := e.local(ctx)
+	switch {
+	case err == nil:
+		return resp
+	case message.SentBy(err) == message.NothingSent:
+		e.note(err.Error())
+		return e.busy(busyNoBackend)
+	}
+	return e.fail(ctx, err)
+}
+
+// busy refuses a request of another geo; nothing was executed.
+func (e *Exchange) busy(reason string) *message.Response {
+	return e.refuse(503, "busy: "+reason, message.Field{Name: fieldBusy, Value: reason}, retryAfter())
+}

@@ -1,0 +1,200 @@
+package proxy
+
+import (
+	"net/netip"
+	"strings"
+
+	"anyedge/internal/message"
+	"anyedge/replay"
+)
+
+// Fields that edges add. A client's copies are removed at the door, a
+// backend's before its answer goes on.
+const (
+	fieldGeo     = "Edge-Geo"     // to the app: where it runs; in an answer: who served
+	fieldEntry   = "Edge-Entry"   // in an answer: where the client came in, when another geo served
+	fieldHop     = "Edge-Hop"     // over the fabric: why it was sent
+	fieldVisited = "Edge-Visited" // geos that handled it, the client's first
+	fieldClient  = "Edge-Client"  // ADDR:PORT that connected to the first edge
+	fieldProto   = "Edge-Proto"   // scheme the client used
+	fieldVersion = "Edge-Version" // protocol version the client used: h1, h2 or h3
+	fieldService = "Edge-Service" // what the first edge routed it to
+	fieldWant    = "Edge-Want"    // what the sender would like to send, requests/s
+	fieldGrant   = "Edge-Grant"   // what it may send, requests/s
+	fieldBusy    = "Edge-Busy"    // refused before the body; the reason
+)
+
+const (
+	edgePrefix      = "edge-"
+	forwardedPrefix = "x-forwarded-"
+	pseudonym       = "edged" // in Via
+)
+
+// hopByHop are the fields that end at each hop (RFC 9110 section 7.6.1), in
+// lower case. TE stays when it says "trailers": gRPC asks backends for them.
+var hopByHop = []string{
+	"connection", "keep-alive", "proxy-connection", "proxy-authenticate",
+	"proxy-authorization", "transfer-encoding", "upgrade", "http2-settings",
+}
+
+// removeHopByHop removes the fields of a message that must not be forwarded,
+// and those its Connection field names.
+func removeHopByHop(h *message.Header) {
+	for token := range h.Clone().Tokens("Connection") {
+		h.Del(token)
+	}
+	trailers := false
+	for token := range h.Tokens("TE") {
+		trailers = trailers || strings.EqualFold(token, "trailers")
+	}
+	h.DelFunc(func(name string) bool {
+		if strings.EqualFold(name, "te") {
+			return true
+		}
+		for _, f := range hopByHop {
+			if strings.EqualFold(name, f) {
+				return true
+			}
+		}
+		return false
+	})
+	if trailers {
+		h.Add("TE", "trailers")
+	}
+}
+
+// hasPrefix reports whether a field name begins with prefix (lower case). "_"
+// counts as "-": CGI and its heirs show an app no difference.
+func hasPrefix(name, prefix string) bool {
+	if len(name) < len(prefix) {
+		return false
+	}
+	for i := range len(prefix) {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == '_':
+			c = '-'
+		}
+		if c != prefix[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// removeEdge removes what only edges may say.
+func removeEdge(h *message.Header) {
+	h.DelFunc(func(name string) bool { return hasPrefix(name, edgePrefix) })
+	replay.Strip(h)
+}
+
+// removeForwarded removes what an untrusted client says of those before it.
+func removeForwarded(h *message.Header) {
+	h.DelFunc(func(name string) bool {
+		return hasPrefix(name, forwardedPrefix) || strings.EqualFold(name, "Forwarded")
+	})
+}
+
+// addForwarded tells a backend who sent the request: X-Forwarded-*, Forwarded
+// (RFC 7239) and Via (RFC 9110 section 7.6.3). Values that a trusted proxy
+// gave are continued.
+func addForwarded(h *message.Header, peer netip.Addr, scheme, host string, v message.Version) {
+	appendList(h, "X-Forwarded-For", peer.String())
+	if !h.Has("X-Forwarded-Proto") {
+		h.Add("X-Forwarded-Proto", scheme)
+	}
+	if !h.Has("X-Forwarded-Host") {
+		h.Add("X-Forwarded-Host", host)
+	}
+	appendList(h, "Forwarded", forwardedElement(peer, scheme, host))
+	appendList(h, "Via", viaElement(v))
+}
+
+// appendList adds an element at the end of a list field, on one line.
+func appendList(h *message.Header, name, element string) {
+	if before := h.Joined(name); before != "" {
+		element = before + ", " + element
+	}
+	h.Set(name, element)
+}
+
+// forwardedElement is one element of Forwarded (RFC 7239 section 4). IPv6
+// addresses need brackets and so quotes (section 6).
+func forwardedElement(peer netip.Addr, scheme, host string) string {
+	node := peer.String()
+	if peer.Is6() {
+		node = `"[` + node + `]"`
+	}
+	return "for=" + node + ";host=" + quote(host) + ";proto=" + scheme
+}
+
+// quote returns s as a token where it is one, as a quoted-string otherwise
+// (RFC 9110 sections 5.6.2 and 5.6.4).
+func quote(s string) string {
+	for i := range len(s) {
+		if c := s[i]; !isUnreserved(c) {
+			return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+		}
+	}
+	if s == "" {
+		return `""`
+	}
+	return s
+}
+
+// viaElement is this proxy's element of Via: the version received, and a
+// pseudonym.
+func viaElement(v message.Version) string {
+	switch v {
+	case message.HTTP2:
+		return "2 " + pseudonym
+	case message.HTTP3:
+		return "3 " + pseudonym
+	case message.HTTP1:
+	}
+	return "1.1 " + pseudonym
+}
+
+// clientOf returns who a request is from: peer, unless trusted proxies say
+// more. X-Forwarded-For is read from the right, and the first address that is
+// no trusted proxy is the client; what stands left of it could be anything.
+func clientOf(peer netip.Addr, h message.Header, trusted []netip.Prefix) netip.Addr {
+	client := peer
+	if !within(trusted, client) || !h.Has("X-Forwarded-For") {
+		return client
+	}
+	list := strings.Split(h.Joined("X-Forwarded-For"), ",")
+	for i := len(list) - 1; i >= 0; i-- {
+		addr, ok := parseNode(list[i])
+		if !ok {
+			return client
+		}
+		client = addr
+		if !within(trusted, client) {
+			return client
+		}
+	}
+	return client
+}
+
+// parseNode reads an address with or without a port, as proxies write it into
+// X-Forwarded-For.
+func parseNode(s string) (netip.Addr, bool) {
+	s = strings.Trim(s, " \t\"")
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap().WithZone(""), true
+	}
+	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+	return a.Unmap().WithZone(""), err == nil
+}
+
+func within(prefixes []netip.Prefix, a netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

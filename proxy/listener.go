@@ -1,0 +1,217 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"anyedge/internal/message"
+)
+
+// Protocols of a listener, as configured.
+const (
+	protoH1 = "h1"
+	protoH2 = "h2"
+	protoH3 = "h3"
+)
+
+// Defaults of a listener.
+const (
+	DefaultMaxBody   = 100 * message.MiB
+	handshakeTimeout = 10 * time.Second
+	acceptRetry      = 50 * time.Millisecond // after a failed accept: no more file descriptors, most likely
+)
+
+// A listener is one configured listener at work.
+type listener struct {
+	cfg       ListenerConfig
+	addresses []netip.AddrPort
+	proxy     *Proxy
+	log       *slog.Logger
+	table     *table
+	protocols []string
+	tls       *tls.Config // of TCP; nil: plain text
+	quic      *tls.Config // of UDP; nil: no h3
+	maxBody   message.Size
+	httpsPort uint16 // where redirect_https leads
+
+	bound atomic.Pointer[[]netip.AddrPort] // nil while it does not accept
+
+	// Owned by the goroutine in Run.
+	engines engines
+	sockets []net.Listener
+	packets []net.PacketConn
+	serving sync.WaitGroup // accept loops and handshakes
+}
+
+// newListener checks a listener's configuration and compiles its routes.
+func (p *Proxy) newListener(l Listener) (*listener, error) {
+	c := l.Config
+	one := &listener{cfg: c, addresses: l.Addresses, proxy: p, log: p.log.With("listener", c.Name), maxBody: DefaultMaxBody}
+	if c.Limits.Body != nil {
+		one.maxBody = *c.Limits.Body
+	}
+	var errs []error
+	if len(l.Addresses) == 0 {
+		errs = append(errs, errors.New("has no address: give bind, or vips with addresses and a port"))
+	}
+	errs = append(errs, one.setProtocols())
+	errs = append(errs, one.setTLS(p.setup.Certificates))
+	var mine []*service
+	for _, s := range p.services {
+		if s.on(c.Name) {
+			mine = append(mine, s)
+		}
+	}
+	var err error
+	one.table, err = newTable(mine)
+	errs = append(errs, err)
+	one.httpsPort = httpsPort(p.setup.Listeners)
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("listener %s: %w", c.Name, err)
+	}
+	return one, nil
+}
+
+func (l *listener) setProtocols() error {
+	l.protocols = l.cfg.Protocols
+	if len(l.protocols) == 0 {
+		l.protocols = []string{protoH1}
+		if l.cfg.TLS != nil {
+			l.protocols = []string{protoH1, protoH2}
+		}
+	}
+	for _, name := range l.protocols {
+		switch {
+		case name != protoH1 && name != protoH2 && name != protoH3:
+			return fmt.Errorf("protocol %q is unknown: want h1, h2 or h3", name)
+		case name == protoH3 && l.cfg.TLS == nil:
+			return errors.New("h3 needs tls")
+		case name == protoH2 && l.cfg.TLS == nil && len(l.protocols) > 1:
+			return errors.New("without tls a listener speaks h1 or h2, not both: nothing tells them apart")
+		}
+	}
+	return nil
+}
+
+func (l *listener) setTLS(certificates Certificates) error {
+	c := l.cfg.TLS
+	switch {
+	case c == nil:
+		return nil
+	case certificates == nil:
+		return errors.New("tls needs certificates")
+	}
+	var alpn []string
+	if l.has(protoH2) {
+		alpn = append(alpn, "h2")
+	}
+	if l.has(protoH1) {
+		alpn = append(alpn, "http/1.1")
+	}
+	var err error
+	if len(alpn) > 0 {
+		if l.tls, err = certificates.TLSConfig(c.Certificates, c.MinVersion, alpn); err != nil {
+			return err
+		}
+	}
+	if l.has(protoH3) {
+		// QUIC knows TLS 1.3 alone (RFC 9001 section 4.2).
+		l.quic, err = certificates.TLSConfig(c.Certificates, "1.3", []string{"h3"})
+	}
+	return err
+}
+
+func (l *listener) has(protocol string) bool { return slices.Contains(l.protocols, protocol) }
+
+func (l *listener) serviceNames() []string {
+	var names []string
+	for _, s := range l.proxy.services {
+		if s.on(l.cfg.Name) {
+			names = append(names, s.cfg.Name)
+		}
+	}
+	return names
+}
+
+// httpsPort is the port of the first listener with TLS, 0 for none.
+func httpsPort(ls []Listener) uint16 {
+	for _, l := range ls {
+		if l.Config.TLS == nil {
+			continue
+		}
+		for _, a := range l.Addresses {
+			return a.Port()
+		}
+	}
+	return 0
+}
+
+// accept hands connections to the engines until its socket is closed.
+func (l *listener) accept(ctx context.Context, socket net.Listener) {
+	for {
+		conn, err := socket.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			l.log.Warn("accept", "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptRetry):
+			}
+			continue
+		}
+		if l.tls == nil {
+			l.engines.plain().ServeConn(conn)
+			continue
+		}
+		l.serving.Go(func() { l.handshake(ctx, conn) })
+	}
+}
+
+// handshake does the TLS handshake and hands the connection to the engine that
+// ALPN chose. A client without ALPN speaks HTTP/1.1.
+func (l *listener) handshake(ctx context.Context, conn net.Conn) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	secure := tls.Server(conn, l.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		l.log.Debug("handshake", "client", conn.RemoteAddr().String(), "err", err)
+		answerPlainText(err)
+		_ = conn.Close()
+		return
+	}
+	switch secure.ConnectionState().NegotiatedProtocol {
+	case "h2":
+		l.engines.h2.ServeConn(secure)
+	default:
+		if l.engines.h1 == nil {
+			_ = secure.Close()
+			return
+		}
+		l.engines.h1.ServeConn(secure)
+	}
+}
+
+// answerPlainText tells a client that spoke HTTP without TLS what is wrong.
+func answerPlainText(err error) {
+	record, ok := errors.AsType[tls.RecordHeaderError](err)
+	if !ok || record.Conn == nil {
+		return
+	}
+	switch string(record.RecordHeader[:3]) {
+	case "GET", "HEA", "POS", "PUT", "OPT", "DEL", "PAT":
+		_ = record.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		const text = "this port speaks https, the request came as http\n"
+		_, _ = fmt.Fprintf(record.Conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+	}
+}

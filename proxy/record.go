@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"anyedge/internal/message"
+)
+
+// A record is what the access log and the statistics will say of an exchange.
+type record struct {
+	start    time.Time
+	answered bool   // an app made the answer, here or elsewhere
+	err      string // why the answer is an error
+	shed     string // geo that served it because this one is overloaded
+	failover string // geo that served it because no backend here did
+	replay   string // geo that served it because an app asked for it
+
+	bytes  atomic.Int64 // of content sent to the client
+	once   sync.Once
+	ending []func()
+}
+
+// atEnd has f called when the exchange is over.
+func (r *record) atEnd(f func()) { r.ending = append(r.ending, f) }
+
+// watch makes the end of resp's content the end of the exchange.
+func (r *record) watch(e *Exchange, resp *message.Response) {
+	if e.service != nil {
+		e.service.stats.observe(time.Now(), sample{
+			took:     time.Since(r.start),
+			answered: r.answered,
+			failed:   resp.Status >= 500,
+			moved:    r.shed != "" || r.failover != "",
+		})
+	}
+	status := resp.Status
+	end := func() { r.end(e, status, r.err) }
+	switch {
+	case resp.Stream != nil:
+		resp.Stream = &countedStream{resp.Stream, r, end}
+	case resp.Body != nil:
+		resp.Body = &countedBody{resp.Body, r, end}
+	default:
+		end()
+	}
+}
+
+// end closes the exchange's books, once.
+func (r *record) end(e *Exchange, status int, err string) {
+	r.once.Do(func() {
+		for _, f := range r.ending {
+			f()
+		}
+		e.proxy.access.write(e, status, err)
+	})
+}
+
+// countedBody is an answer's content.
+type countedBody struct {
+	io.ReadCloser
+	record *record
+	end    func()
+}
+
+// Read counts what goes to the client.
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.record.bytes.Add(int64(n))
+	return n, err
+}
+
+// Close ends the exchange.
+func (b *countedBody) Close() error {
+	defer b.end()
+	return b.ReadCloser.Close()
+}
+
+// countedStream is the same for an upgraded connection.
+type countedStream struct {
+	io.ReadWriteCloser
+	record *record
+	end    func()
+}
+
+// Read counts what goes to the client.
+func (s *countedStream) Read(p []byte) (int, error) {
+	n, err := s.ReadWriteCloser.Read(p)
+	s.record.bytes.Add(int64(n))
+	return n, err
+}
+
+// Close ends the exchange.
+func (s *countedStream) Close() error {
+	defer s.end()
+	return s.ReadWriteCloser.Close()
+}
+
+// CloseWrite ends one direction, where the connection can.
+func (s *countedStream) CloseWrite() error {
+	if c, ok := s.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}
+
+// An accessLog writes a line per request, or per sampled request.
+type accessLog struct {
+	log    *slog.Logger
+	sample float64
+	always []string // statuses or classes: "503", "5xx"
+}
+
+func newAccessLog(c AccessLogConfig, log *slog.Logger) (*accessLog, error) {
+	a := &accessLog{log: log, sample: 1, always: c.AlwaysOnStatus}
+	if c.Sample != nil {
+		a.sample = *c.Sample
+	}
+	var errs []error
+	if a.sample < 0 || a.sample > 1 {
+		errs = append(errs, fmt.Errorf("log.access.sample: %v is not within 0 and 1", a.sample))
+	}
+	for i, s := range a.always {
+		n, err := strconv.Atoi(strings.Replace(s, "xx", "00", 1))
+		if err != nil || len(s) != 3 || n < 100 || n > 599 {
+			errs = append(errs, fmt.Errorf("log.access.always_on_status[%d]: %q is no status or class like 5xx", i, s))
+		}
+	}
+	return a, errors.Join(errs...)
+}
+
+// wants reports whether a request with that status is logged.
+func (a *accessLog) wants(status int) bool {
+	if a.sample >= 1 || a.sample > 0 && rand.Float64() < a.sample { //nolint:gosec // a sample needs no secret
+		return true
+	}
+	text := strconv.Itoa(status)
+	for _, s := range a.always {
+		if s == text || s[1:] == "xx" && s[0] == text[0] {
+			return true
+		}
+	}
+	return false
+}
+
+// write logs an exchange that has ended.
+func (a *accessLog) write(e *Exchange, status int, err string) {
+	if !a.wants(status) {
+		return
+	}
+	r := &e.record
+	attrs := []slog.Attr{
+		slog.String("method", e.req.Method),
+		slog.String("host", e.req.Authority),
+		slog.String("path", cutText(e.req.Target)),
+		slog.Int("status", status),
+		slog.Int64("bytes", r.bytes.Load()),
+		slog.Float64("duration_ms", float64(time.Since(r.start).Microseconds())/1000),
+		slog.String("client", clientText(e.client)),
+		slog.String("version", e.req.Version.String()),
+		slog.String("geo", e.served),
+		slog.String("entry", e.origin),
+	}
+	if e.service != nil {
+		attrs = append(attrs, slog.String("service", e.service.cfg.Name))
+	}
+	for _, f := range []struct{ key, value string }{
+		{"backend", e.backend},
+		{"hop", string(e.hop)},
+		{"replay", r.replay},
+		{"shed", r.shed},
+		{"failover", r.failover},
+		{"error", err},
+		{"why", e.explain()},
+	} {
+		if f.value != "" {
+			attrs = append(attrs, slog.String(f.key, f.value))
+		}
+	}
+	a.log.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
+}
+
+func clientText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}

@@ -1,0 +1,206 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"anyedge/internal/message"
+)
+
+// Run binds every listener and serves until ctx ends; ready is called when all
+// accept. Then it takes no new connection, lets running requests end for at
+// most ShutdownMax, and closes. A listener that cannot be bound is the error.
+func (p *Proxy) Run(ctx context.Context, ready func()) error {
+	// Pools and engines outlive ctx: running requests need them.
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	if err := p.bind(own); err != nil {
+		p.close()
+		return err
+	}
+	accepting, stopAccepting := context.WithCancel(own)
+	defer stopAccepting()
+	p.start(own, accepting, &running)
+	ready()
+	<-ctx.Done()
+	p.drain(own, stopAccepting)
+	return nil
+}
+
+// bind opens every socket, or none.
+func (p *Proxy) bind(ctx context.Context) error {
+	var errs []error
+	for _, l := range p.listeners {
+		for _, a := range l.addresses {
+			if err := l.bind(ctx, a); err != nil {
+				errs = append(errs, fmt.Errorf("listener %s: %w", l.cfg.Name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// bind opens the listener's sockets at one address.
+func (l *listener) bind(ctx context.Context, a netip.AddrPort) error {
+	network := "4"
+	if a.Addr().Is6() {
+		network = "6"
+	}
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	if l.tls != nil || l.quic == nil {
+		socket, err := lc.Listen(ctx, "tcp"+network, a.String())
+		if err != nil {
+			return explainBind(err, "tcp"+network, a)
+		}
+		l.sockets = append(l.sockets, socket)
+		if a.Port() == 0 {
+			a = netip.AddrPortFrom(a.Addr(), socket.Addr().(*net.TCPAddr).AddrPort().Port())
+		}
+	}
+	if l.quic != nil {
+		socket, err := lc.ListenPacket(ctx, "udp"+network, a.String())
+		if err != nil {
+			return explainBind(err, "udp"+network, a)
+		}
+		l.packets = append(l.packets, socket)
+	}
+	return nil
+}
+
+// close closes every socket.
+func (p *Proxy) close() {
+	for _, l := range p.listeners {
+		l.close()
+	}
+}
+
+func (l *listener) close() {
+	l.bound.Store(nil)
+	for _, s := range l.sockets {
+		_ = s.Close()
+	}
+	for _, s := range l.packets {
+		_ = s.Close()
+	}
+}
+
+// start starts what serves requests. running counts what ends with ctx; accept
+// loops and handshakes end with accepting.
+func (p *Proxy) start(ctx, accepting context.Context, running *sync.WaitGroup) {
+	for _, s := range p.services {
+		running.Go(func() { p.runPool(ctx, s) })
+		running.Go(func() { p.passOn(ctx, s.pool.Changed()) })
+	}
+	for _, l := range p.listeners {
+		l.start(accepting)
+	}
+	running.Go(func() { p.heartbeat(ctx) })
+	p.changed.set()
+}
+
+// start serves the listener's sockets.
+func (l *listener) start(ctx context.Context) {
+	l.engines = l.newEngines()
+	var bound []netip.AddrPort
+	for _, s := range l.sockets {
+		bound = append(bound, s.Addr().(*net.TCPAddr).AddrPort())
+		l.serving.Go(func() { l.accept(ctx, s) })
+	}
+	for _, s := range l.packets {
+		if len(l.sockets) == 0 {
+			bound = append(bound, s.LocalAddr().(*net.UDPAddr).AddrPort())
+		}
+		l.serving.Go(func() {
+			if err := l.engines.h3.Serve(s); err != nil && ctx.Err() == nil {
+				l.log.Debug("h3 ended", "err", err)
+			}
+		})
+	}
+	l.bound.Store(&bound)
+	l.log.Info("listening", "addresses", bound, "protocols", l.protocols)
+}
+
+func (p *Proxy) runPool(ctx context.Context, s *service) {
+	if err := s.pool.Run(ctx, func() {}); err != nil && ctx.Err() == nil {
+		p.log.Error("upstream ended", "service", s.cfg.Name, "err", err)
+	}
+}
+
+// passOn turns a pool's changes into the proxy's.
+func (p *Proxy) passOn(ctx context.Context, from <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-from:
+			p.changed.set()
+		}
+	}
+}
+
+// drain takes nothing new and lets what runs end.
+func (p *Proxy) drain(ctx context.Context, stopAccepting func()) {
+	ctx, cancel := context.WithTimeout(ctx, p.setup.ShutdownMax)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, l := range p.listeners {
+		l.bound.Store(nil)
+		for _, s := range l.sockets {
+			_ = s.Close()
+		}
+		wg.Go(func() {
+			if err := l.engines.shutdown(ctx); err != nil {
+				l.log.Warn("requests were cut off", "after", p.setup.ShutdownMax, "err", err)
+			}
+		})
+	}
+	p.changed.set()
+	wg.Wait()
+	stopAccepting()
+	for _, l := range p.listeners {
+		l.close()
+		l.serving.Wait()
+	}
+}
+
+// beatEvery is the period of the heartbeat.
+const beatEvery = 250 * time.Millisecond
+
+// heartbeat proves that requests get through: it sends one of its own through
+// each listener's path, from the checks to the route's table, and notes the
+// time when all came back.
+func (p *Proxy) heartbeat(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		ok := true
+		for _, l := range p.listeners {
+			ok = ok && p.probe(ctx, l)
+		}
+		if ok {
+			p.alive.Store(time.Now().UnixNano())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// probe sends a request through the path of l and reports whether it was
+// answered.
+func (p *Proxy) probe(ctx context.Context, l *listener) bool {
+	r := &message.Request{Version: message.HTTP1, Method: "OPTIONS", Scheme: "http", Authority: "localhost", Target: "*"}
+	resp := p.begin(l, r).checked(ctx, l)
+	resp.Close()
+	return resp.Status < 500
+}

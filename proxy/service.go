@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"anyedge/internal/message"
+	"anyedge/proxy/upstream"
+)
+
+// A pool is a service's local backends; [*upstream.Pool] is one.
+type pool interface {
+	message.RoundTripper
+	Run(ctx context.Context, ready func()) error
+	Healthy() int
+	Total() int
+	Reported() bool
+	Changed() <-chan struct{}
+	Status() []upstream.BackendStatus
+}
+
+// A service is one configured service at work.
+type service struct {
+	cfg   ServiceConfig
+	pool  pool
+	via   string // element of Via for what its backends answer
+	patience time.Duration
+	stats stats
+}
+
+func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
+	p, err := upstream.New(c.Name, upstream.Config{
+		Backends: c.Backends,
+		Health:   c.Health,
+		Timeouts: c.Timeouts,
+		Dial:     dialNoted,
+	}, log)
+	if err != nil {
+		return nil, fmt.Errorf("service %s: %w", c.Name, err)
+	}
+	s := &service{cfg: c, pool: p, via: viaElement(message.HTTP1), patience: upstream.DefaultResponseHeader}
+	if t := c.Timeouts.ResponseHeader; t != nil {
+		s.patience = *t
+	}
+	if allH2(c.Backends) {
+		s.via = viaElement(message.HTTP2)
+	}
+	return s, nil
+}
+
+func allH2(bs []upstream.BackendConfig) bool {
+	for _, b := range bs {
+		if !strings.HasPrefix(b.URL, "h2c:") {
+			return false
+		}
+	}
+	return len(bs) > 0
+}
+
+// paths returns the path prefixes of the service.
+func (s *service) paths() []string {
+	if len(s.cfg.Paths) == 0 {
+		return []string{"/"}
+	}
+	return s.cfg.Paths
+}
+
+// on reports whether the service is reached through the named listener.
+func (s *service) on(listener string) bool {
+	if len(s.cfg.Listeners) == 0 {
+		return true
+	}
+	for _, l := range s.cfg.Listeners {
+		if l == listener {
+			return true
+		}
+	}
+	return false
+}
+
+// notedKey is the context key under which a request's exchange is found.
+type notedKey struct{}
+
+// dialNoted is upstream.Dial with clients that tell the exchange which backend
+// was asked.
+func dialNoted(b upstream.BackendConfig, t upstream.TimeoutsConfig) (message.RoundTripper, error) {
+	client, err := upstream.Dial(b, t)
+	if err != nil {
+		return nil, err
+	}
+	return noted{client, b.Name}, nil
+}
+
+// noted is the client of one backend.
+type noted struct {
+	message.RoundTripper
+	name string
+}
+
+// RoundTrip notes the backend and asks it.
+func (n noted) RoundTrip(ctx context.Context, r *message.Request) (*message.Response, error) {
+	if e, ok := ctx.Value(notedKey{}).(*Exchange); ok {
+		e.backend = n.name
+	}
+	return n.RoundTripper.RoundTrip(ctx, r)
+}
+
+// Close closes the client.
+func (n noted) Close() error {
+	switch c := n.RoundTripper.(type) {
+	case interface{ Close() error }:
+		return c.Close()
+	case interface{ Close() }:
+		c.Close()
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"anyedge/proxy/upstream"
+)
+
+// A ServiceStatus is what an engineer wants to know of a service here. Rates
+// are requests/s over the last ten seconds.
+type ServiceStatus struct {
+	Name     string
+	Hosts    []string
+	Paths    []string
+	Healthy  int
+	Total    int
+	Reported bool // every backend has been judged at least once
+
+	Rate      float64
+	ErrorRate float64 // share of answers that are 5xx, 0..1
+	Replayed  float64 // instructions of its apps
+	Shed      float64 // served elsewhere by the edge's own decision: shed and failover
+	Samples   int     // answers behind P50 and P99; 0: those mean nothing
+	P50, P99  time.Duration
+
+	Elsewhere []string // geos that could serve it, nearest first
+	Backends  []upstream.BackendStatus
+}
+
+// Services returns the state of every service, in the order configured.
+func (p *Proxy) Services() []ServiceStatus {
+	now := time.Now()
+	out := make([]ServiceStatus, len(p.services))
+	for i, s := range p.services {
+		sum := s.stats.summary(now)
+		out[i] = ServiceStatus{
+			Name: s.cfg.Name, Hosts: s.cfg.Hosts, Paths: s.paths(),
+			Healthy: s.pool.Healthy(), Total: s.pool.Total(), Reported: s.pool.Reported(),
+			Rate: sum.rate, ErrorRate: sum.errorRate, Replayed: sum.replayed, Shed: sum.moved,
+			Samples: sum.samples, P50: sum.p50, P99: sum.p99,
+			Elsewhere: p.door.Elsewhere(s.cfg.Name),
+			Backends:  s.pool.Status(),
+		}
+	}
+	return out
+}
+
+// A ListenerStatus says where a listener is bound.
+type ListenerStatus struct {
+	Name      string
+	VIPs      []string
+	Services  []string // reached through it
+	Protocols []string
+	TLS       bool
+	Addresses []netip.AddrPort // bound; empty while it is not up
+	Up        bool             // accepts
+}
+
+// Listeners returns the state of every listener, in the order configured.
+func (p *Proxy) Listeners() []ListenerStatus {
+	out := make([]ListenerStatus, len(p.listeners))
+	for i, l := range p.listeners {
+		out[i] = ListenerStatus{
+			Name: l.cfg.Name, VIPs: l.cfg.VIPs, Services: l.serviceNames(),
+			Protocols: l.protocols, TLS: l.tls != nil,
+		}
+		if bound := l.bound.Load(); bound != nil {
+			out[i].Addresses, out[i].Up = *bound, true
+		}
+	}
+	return out
+}

@@ -1,0 +1,32 @@
+package upstream
+
+import "time"
+
+// A BackendConfig is one local instance of a service.
+type BackendConfig struct {
+	Name   string `json:"name" yaml:"name"`
+	URL    string `json:"url" yaml:"url"`                                        // http://HOST:PORT; h2c://HOST:PORT for HTTP/2 without TLS
+	Weight int    `json:"weight,omitempty" yaml:"weight" jsonschema:"minimum=0"` // default 1
+}
+
+// HealthConfig says how a backend is judged.
+type HealthConfig struct {
+	HTTP *HTTPCheckConfig `json:"http,omitempty" yaml:"http"` // absent: a TCP connect every interval
+}
+
+// HTTPCheckConfig is an active check by HTTP request.
+type HTTPCheckConfig struct {
+	Path     string         `json:"path,omitempty" yaml:"path"`                        // default "/"
+	Expect   []int          `json:"expect,omitempty" yaml:"expect"`                    // statuses that count as healthy; default [200]
+	Interval *time.Duration `json:"interval,omitempty" yaml:"interval"`                // default 2s
+	Timeout  *time.Duration `json:"timeout,omitempty" yaml:"timeout"`                  // default 1s
+	Rise     int            `json:"rise,omitempty" yaml:"rise" jsonschema:"minimum=1"` // good answers in a row until healthy; default 2
+	Fall     int            `json:"fall,omitempty" yaml:"fall" jsonschema:"minimum=1"` // bad ones until unhealthy; default 3
+}
+
+// TimeoutsConfig bounds how long a backend may take.
+type TimeoutsConfig struct {
+	Connect        *time.Duration `json:"connect,omitempty" yaml:"connect"`                 // default 1s
+	ResponseHeader *time.Duration `json:"response_header,omitempty" yaml:"response_header"` // default 30s
+	Idle           *time.Duration `json:"idle,omitempty" yaml:"idle"`                       // of a pooled connection; default 60s
+}

@@ -1,0 +1,141 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Defaults of the configuration.
+const (
+	DefaultInterval       = 2 * time.Second
+	DefaultCheckTimeout   = time.Second
+	DefaultRise           = 2
+	DefaultFall           = 3
+	DefaultConnect        = time.Second
+	DefaultResponseHeader = 30 * time.Second
+	DefaultIdle           = 60 * time.Second
+)
+
+// Schemes of a backend's URL.
+const (
+	schemeHTTP = "http"
+	schemeH2C  = "h2c"
+)
+
+// Validate reports every problem in c.
+func (c BackendConfig) Validate() error {
+	_, err := c.parse()
+	if c.Weight < 0 {
+		err = errors.Join(err, fmt.Errorf("weight: %d is below 0", c.Weight))
+	}
+	return err
+}
+
+// parse returns the URL of c, which names a scheme, a host and a port alone.
+func (c BackendConfig) parse() (*url.URL, error) {
+	const form = "want http://HOST:PORT or h2c://HOST:PORT"
+	u, err := url.Parse(c.URL)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		return nil, fmt.Errorf("url: %q is no backend: %s", c.URL, form)
+	case u.Scheme == "https":
+		return nil, fmt.Errorf("url: %q: TLS to a backend is known, not in this version: %s", c.URL, form)
+	case u.Scheme != schemeHTTP && u.Scheme != schemeH2C:
+		return nil, fmt.Errorf("url: scheme %q is unknown: %s", u.Scheme, form)
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return nil, fmt.Errorf("url: %q has more than scheme, host and port: %s", c.URL, form)
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, fmt.Errorf("url: port %s is not within 1 and 65535", port)
+		}
+	}
+	return u, nil
+}
+
+// Validate reports every problem in c.
+func (c HealthConfig) Validate() error {
+	if c.HTTP == nil {
+		return nil
+	}
+	h := c.HTTP
+	var errs []error
+	if h.Path != "" && !strings.HasPrefix(h.Path, "/") {
+		errs = append(errs, fmt.Errorf("http.path: %q does not start with /", h.Path))
+	}
+	for i, s := range h.Expect {
+		if s < 200 || s > 599 {
+			errs = append(errs, fmt.Errorf("http.expect[%d]: %d is no final status (200-599)", i, s))
+		}
+	}
+	if h.Interval != nil && *h.Interval <= 0 {
+		errs = append(errs, errors.New("http.interval: must be above 0"))
+	}
+	if h.Timeout != nil && *h.Timeout <= 0 {
+		errs = append(errs, errors.New("http.timeout: must be above 0"))
+	}
+	if h.Rise < 0 || h.Fall < 0 {
+		errs = append(errs, errors.New("http.rise and http.fall: must be 1 or more"))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate reports every problem in c.
+func (c TimeoutsConfig) Validate() error {
+	var errs []error
+	for _, t := range []struct {
+		name  string
+		value *time.Duration
+	}{{"connect", c.Connect}, {"response_header", c.ResponseHeader}, {"idle", c.Idle}} {
+		if t.value != nil && *t.value <= 0 {
+			errs = append(errs, fmt.Errorf("%s: must be above 0", t.name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c HealthConfig) interval() time.Duration {
+	if c.HTTP == nil {
+		return DefaultInterval
+	}
+	return or(c.HTTP.Interval, DefaultInterval)
+}
+
+func (c HealthConfig) timeout() time.Duration {
+	if c.HTTP == nil {
+		return DefaultCheckTimeout
+	}
+	return or(c.HTTP.Timeout, DefaultCheckTimeout)
+}
+
+func (c HealthConfig) rise() int {
+	if c.HTTP == nil || c.HTTP.Rise == 0 {
+		return DefaultRise
+	}
+	return c.HTTP.Rise
+}
+
+func (c HealthConfig) fall() int {
+	if c.HTTP == nil || c.HTTP.Fall == 0 {
+		return DefaultFall
+	}
+	return c.HTTP.Fall
+}
+
+func (c TimeoutsConfig) connect() time.Duration { return or(c.Connect, DefaultConnect) }
+func (c TimeoutsConfig) responseHeader() time.Duration {
+	return or(c.ResponseHeader, DefaultResponseHeader)
+}
+func (c TimeoutsConfig) idle() time.Duration { return or(c.Idle, DefaultIdle) }
+
+// or returns *d, or the default when d is nil.
+func or(d *time.Duration, def time.Duration) time.Duration {
+	if d == nil {
+		return def
+	}
+	return *d
+}

@@ -1,0 +1,186 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"anyedge/internal/message"
+	"anyedge/proxy/admission"
+	"anyedge/proxy/upstream"
+)
+
+const (
+	// shedTries bounds how many geos a shed request is offered to; the one
+	// after them is this geo.
+	shedTries = 2
+	// failoverTries bounds how many geos are asked for a request that no local
+	// backend took.
+	failoverTries = 3
+)
+
+// first has the request served for the first time: here, or elsewhere when the
+// door says so or no backend here takes it. The answer may be an instruction.
+func (e *Exchange) first(ctx context.Context) *message.Response {
+	var d admission.Decision
+	now := time.Now()
+	if e.movable() {
+		d = e.proxy.door.Decide(now, e.service.cfg.Name, e.client)
+	} else {
+		d = e.proxy.door.Fixed(now, e.service.cfg.Name)
+	}
+	switch d.Verdict {
+	case admission.Refuse:
+		e.note("refused at the door: every geo is full")
+		return e.refuse(503, "every place that could serve this is full", retryAfter())
+	case admission.Relay:
+		resp, err := e.shed(ctx, d)
+		if err != nil {
+			return e.fail(ctx, err)
+		}
+		if resp != nil {
+			return resp
+		}
+	case admission.Here:
+	}
+	resp, err := e.local(ctx)
+	if err != nil {
+		resp, err = e.failover(ctx, err)
+	}
+	if err != nil {
+		return e.fail(ctx, err)
+	}
+	return resp
+}
+
+// local has a local backend serve the request.
+func (e *Exchange) local(ctx context.Context) (*message.Response, error) {
+	resp, err := e.service.pool.RoundTrip(ctx, e.backendRequest())
+	if err != nil && message.SentBy(err) == message.NothingSent {
+		return nil, err
+	}
+	e.proxy.door.Executed(e.hop == hopShed || e.hop == hopFailover)
+	e.handled(e.proxy.setup.Geo)
+	if err != nil {
+		return nil, err
+	}
+	e.served = e.proxy.setup.Geo
+	e.record.answered = true
+	e.fromBackend(resp)
+	return resp, nil
+}
+
+// backendRequest is the request as a local backend gets it.
+func (e *Exchange) backendRequest() *message.Request {
+	r := e.req.Clone()
+	removeHopByHop(&r.Header)
+	addForwarded(&r.Header, r.Peer.Addr().Unmap().WithZone(""), r.Scheme, r.Authority, r.Version)
+	r.Header.Set(fieldGeo, e.proxy.setup.Geo)
+	e.addReplayFields(&r.Header)
+	r.Inform = e.informer()
+	return r
+}
+
+// informer passes interim answers on, without fields that are not the
+// client's business. An instruction in one is none.
+func (e *Exchange) informer() func(int, message.Header) {
+	inform := e.req.Inform
+	if inform == nil {
+		return nil
+	}
+	return func(status int, h message.Header) {
+		h = h.Clone()
+		removeEdge(&h)
+		removeHopByHop(&h)
+		inform(status, h)
+	}
+}
+
+// shed offers the request to the geo that the door picked, and when that is
+// busy to one more. Neither an answer nor an error: serve it here.
+func (e *Exchange) shed(ctx context.Context, d admission.Decision) (*message.Response, error) {
+	for range shedTries {
+		resp, err := e.relay(ctx, d.Geo, outbound{hop: hopShed, want: d.Want, urgent: d.Urgent})
+		if err == nil {
+			e.record.shed = d.Geo
+			return resp, nil
+		}
+		e.note(fmt.Sprintf("shed to %s: %v", d.Geo, err))
+		if ctx.Err() != nil || !e.mayAskAgain(err) {
+			return nil, err
+		}
+		d = e.proxy.door.Another(time.Now(), d.Geo)
+		if d.Verdict != admission.Relay {
+			break
+		}
+	}
+	return nil, nil //nolint:nilnil // neither: the caller serves it here
+}
+
+// failover asks other geos for a request that no local backend took a byte of,
+// nearest first. One that may have been executed here goes to one other geo,
+// if repeating it does no harm.
+func (e *Exchange) failover(ctx context.Context, cause error) (*message.Response, error) {
+	if e.foreign() || e.proxy.setup.Fabric == nil || errors.Is(cause, upstream.ErrTimeout) {
+		return nil, cause
+	}
+	tries := failoverTries
+	for _, geo := range e.proxy.door.Elsewhere(e.service.cfg.Name) {
+		if ctx.Err() != nil || tries == 0 || !e.mayAskAgain(cause) {
+			break
+		}
+		if geo == e.proxy.setup.Geo || slices.Contains(e.visited, geo) {
+			continue
+		}
+		e.note(fmt.Sprintf("failover to %s: %v", geo, cause))
+		tries--
+		if message.SentBy(cause) != message.NothingSent {
+			tries = 0
+		}
+		resp, err := e.relay(ctx, geo, outbound{hop: hopFailover})
+		if err == nil {
+			e.record.failover = geo
+			return resp, nil
+		}
+		cause = err
+	}
+	return nil, cause
+}
+
+// mayAskAgain reports whether the request may be sent to somebody else after a
+// try that ended in err.
+func (e *Exchange) mayAskAgain(err error) bool {
+	if !e.repeatable() || e.tooLarge.Load() {
+		return false
+	}
+	switch message.SentBy(err) {
+	case message.NothingSent:
+		return true
+	case message.MaybeExecuted:
+		return e.req.Idempotent() && e.req.Protocol == ""
+	case message.Answered:
+	}
+	return false
+}
+
+// fail turns the last try's error into an answer.
+func (e *Exchange) fail(ctx context.Context, err error) *message.Response {
+	var resp *message.Response
+	switch {
+	case e.tooLarge.Load():
+		resp = e.refuse(413, errTooLarge.Error())
+	case errors.Is(err, upstream.ErrTimeout) || errors.Is(err, context.DeadlineExceeded):
+		resp = e.refuse(504, "no answer in time")
+	case message.SentBy(err) == message.NothingSent:
+		resp = e.refuse(503, "nobody can serve this now", retryAfter())
+	default:
+		resp = e.refuse(502, "the answer could not be read")
+	}
+	if ctx.Err() == nil {
+		e.note(err.Error())
+	}
+	e.record.err = err.Error()
+	return resp
+}
