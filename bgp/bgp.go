@@ -5,8 +5,8 @@
 // was written to each session is read back and compared with that set:
 // [Speaker.Mismatch].
 //
-// The protocol itself is GoBGP's, behind the backend interface and in one file,
-// speaker_gobgp.go. There can be one running Speaker per process, because the
+// The protocol itself is GoBGP's, behind the backend interface and in
+// speaker_gobgp.go, with its log in speaker_gobgp_log.go. There can be one running Speaker per process, because the
 // library keeps its route selection options in package variables.
 //
 // The package learns no routes, announces no route that it was not given, and
@@ -47,6 +47,7 @@ type Speaker struct {
 
 	mu        sync.Mutex // guards what follows
 	want      map[netip.Prefix]Route
+	stopped   bool        // want is nothing, for good
 	neighbors []*neighbor // in configuration order; the slice itself never changes
 	events    []Event     // to be told to OnEvent
 
@@ -94,7 +95,8 @@ const maxPassword = 80
 // Announce states everything that should be announced; what is not in routes
 // is withdrawn. It returns at once and may be called at any time from anywhere,
 // also before Run: what is stated then is what the neighbors hear first.
-// Of two routes with one prefix the last counts.
+// Of two routes with one prefix the last counts. Once Run is stopping nothing
+// is announced any more.
 func (s *Speaker) Announce(routes []Route) {
 	want := make(map[netip.Prefix]Route, len(routes))
 	for _, r := range routes {
@@ -106,10 +108,12 @@ func (s *Speaker) Announce(routes []Route) {
 		want[r.Prefix] = r
 	}
 	s.mu.Lock()
-	same := maps.EqualFunc(want, s.want, Route.equal)
-	s.want = want
+	change := !s.stopped && !maps.EqualFunc(want, s.want, Route.equal)
+	if change {
+		s.want = want
+	}
 	s.mu.Unlock()
-	if !same {
+	if change {
 		s.poke()
 	}
 }

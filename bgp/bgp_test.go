@@ -117,15 +117,15 @@ func birdConf(id string, protocols ...string) string {
 }
 
 // birdSession is a session to us that waits to be called.
-func birdSession(name, local string, port uint16, more string) string {
-	return fmt.Sprintf(`protocol bgp %s {
+func birdSession(local string, port uint16, more string) string {
+	return fmt.Sprintf(`protocol bgp edge {
 	local %s port %d as 64501;
 	neighbor 127.0.0.1 as %d;
 	multihop; strict bind yes; passive; error wait time 1,2;
 	ipv4 { import all; export all; };
 	ipv6 { import all; export all; };
 	%s
-}`, name, local, port, edgeASN, more)
+}`, local, port, edgeASN, more)
 }
 
 // both is a neighbor that takes both families over IPv4.

@@ -30,9 +30,9 @@ func (m notification) text(n *neighbor) string {
 func (m notification) hint(n *neighbor) string {
 	switch {
 	case m.code == codeOpen && m.subcode == openBadPeerAS && m.sent:
-		return fmt.Sprintf("bad peer AS: %s is not AS %d; check this neighbor's asn", n.cfg.Address, n.cfg.ASN)
+		return fmt.Sprintf("%s is not AS %d; check this neighbor's asn", n.cfg.Address, n.cfg.ASN)
 	case m.code == codeOpen && m.subcode == openBadPeerAS:
-		return fmt.Sprintf("bad peer AS: it expects another AS than our %d; check bgp.asn and its neighbor statement", n.local)
+		return fmt.Sprintf("it expects another AS than our %d; check bgp.asn and its neighbor statement", n.local)
 	case m.code == codeOpen && m.subcode == openBadID:
 		return "two routers have one router id; check node.router_id"
 	case m.code == codeHold && m.sent:

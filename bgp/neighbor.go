@@ -144,10 +144,15 @@ func (n *neighbor) mismatch(want map[netip.Prefix]Route) []Mismatch {
 			continue
 		}
 		s, ok := n.sent[p]
-		if !ok {
+		switch {
+		case !ok && !n.negotiated(p):
+			add(p, "not sent: the neighbor does not take "+family(p))
+		case !ok:
 			add(p, "not sent")
-		} else if d := want[p].differs(s, n.local, n.internal()); d != "" {
-			add(p, "sent with "+d)
+		default:
+			if d := want[p].differs(s, n.local, n.internal()); d != "" {
+				add(p, "sent with "+d)
+			}
 		}
 	}
 	for _, p := range slices.SortedFunc(maps.Keys(n.sent), netip.Prefix.Compare) {
@@ -158,14 +163,22 @@ func (n *neighbor) mismatch(want map[netip.Prefix]Route) []Mismatch {
 	return out
 }
 
-// carries reports whether the session is meant for prefixes like p. The family
+// carries reports whether the session is meant for prefixes like p. A family
 // that the neighbor refused counts: the prefix is missing there.
 func (n *neighbor) carries(p netip.Prefix) bool {
-	family := familyIPv6
+	return slices.Contains(n.cfg.families(), family(p))
+}
+
+// negotiated reports whether both sides take prefixes like p, as far as known.
+func (n *neighbor) negotiated(p netip.Prefix) bool {
+	return n.behind() || slices.Contains(n.detail.families, family(p))
+}
+
+func family(p netip.Prefix) string {
 	if p.Addr().Is4() {
-		family = familyIPv4
+		return familyIPv4
 	}
-	return slices.Contains(n.cfg.families(), family)
+	return familyIPv6
 }
 
 // overLimit notes that the neighbor sent too much, and returns what to say.

@@ -16,7 +16,7 @@ import (
 type listener struct {
 	config  bgp.NeighborConfig
 	nextHop bgp.NextHopConfig
-	routes  func(t testing.TB) map[netip.Prefix]testpeer.Route
+	routes  func(tb testing.TB) map[netip.Prefix]testpeer.Route
 }
 
 // listeners start one peer each.
@@ -25,18 +25,31 @@ var listeners = []struct {
 	start func(t *testing.T) listener
 }{
 	{"bird", func(t *testing.T) listener {
+		t.Helper()
 		port := testpeer.FreePort(t, "127.0.0.2")
-		b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("edge", "127.0.0.2", port, "")))
-		return listener{both("peer", "127.0.0.2", port), nextHop6(), func(t testing.TB) map[netip.Prefix]testpeer.Route { return b.Routes(t, "edge") }}
+		b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("127.0.0.2", port, "")))
+		return listener{both("peer", "127.0.0.2", port), nextHop6(), func(tb testing.TB) map[netip.Prefix]testpeer.Route {
+			tb.Helper()
+			return b.Routes(tb, "edge")
+		}}
 	}},
 	{"frr", func(t *testing.T) listener {
+		t.Helper()
 		port := testpeer.FreePort(t, "127.0.0.3")
 		f := testpeer.StartFRR(t, "127.0.0.3", port, frrConf(""))
 		hop := nextHop6()
 		hop.IPv4 = addr("192.0.2.1") // it refuses loopback
 		return listener{both("peer", "127.0.0.3", port), hop, f.Routes}
 	}},
+	{"exabgp with two-byte AS numbers", func(t *testing.T) listener {
+		t.Helper()
+		port := testpeer.FreePort(t, "127.0.0.4")
+		e := testpeer.StartExaBGP(t, "127.0.0.4", port, "127.0.0.1",
+			"router-id 192.0.2.103; local-address 127.0.0.4; local-as 64501; peer-as 23456; family { ipv4 unicast; ipv6 unicast; } capability { asn4 disable; }")
+		return listener{both("peer", "127.0.0.4", port), nextHop6(), e.Routes}
+	}},
 	{"exabgp", func(t *testing.T) listener {
+		t.Helper()
 		port := testpeer.FreePort(t, "127.0.0.4")
 		e := testpeer.StartExaBGP(t, "127.0.0.4", port, "127.0.0.1", fmt.Sprintf(
 			"router-id 192.0.2.103; local-address 127.0.0.4; local-as 64501; peer-as %d; family { ipv4 unicast; ipv6 unicast; }", edgeASN))
@@ -112,12 +125,9 @@ func TestAnnouncements(t *testing.T) {
 						got = peer.routes(t)
 						return cmp.Equal(want, got, compareRoutes)
 					})
-					if d := cmp.Diff(want, readBack(neighbor(t, s, "peer").Sent), compareRoutes); d != "" {
-						t.Errorf("want (-), read back (+):\n%s", d)
-					}
-					if m := s.Mismatch(); len(m) > 0 {
-						t.Errorf("mismatch: %v", m)
-					}
+					testpeer.WaitFor(t, "the same to be read back, and no mismatch", func() bool {
+						return cmp.Equal(want, readBack(neighbor(t, s, "peer").Sent), compareRoutes) && len(s.Mismatch()) == 0
+					})
 				}) {
 					return
 				}

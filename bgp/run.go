@@ -19,7 +19,8 @@ const (
 
 // Run speaks to the neighbors until ctx ends, then withdraws every prefix,
 // waits until the neighbors were told, and closes the sessions. A neighbor that
-// cannot be reached is no error; an address that cannot be listened on is.
+// cannot be reached is no error; an address that cannot be listened on is. It
+// is called once.
 func (s *Speaker) Run(ctx context.Context, ready func()) error {
 	if err := s.backend.start(); err != nil {
 		return err
@@ -125,8 +126,9 @@ func (s *Speaker) learn() {
 		s.log.Warn("sessions unknown", "err", err)
 		return
 	}
-	s.mu.Lock()
 	news := false
+	var tooMany []Event
+	s.mu.Lock()
 	for _, n := range s.neighbors {
 		d, ok := sessions[n.cfg.Address]
 		if !ok {
@@ -134,10 +136,13 @@ func (s *Speaker) learn() {
 		}
 		news = n.learn(d) || news
 		if text := n.overLimit(time.Now()); text != "" {
-			s.log.Warn("neighbor sends too many prefixes", "neighbor", n.cfg.Name, "reason", text)
+			tooMany = append(tooMany, Event{Neighbor: n.cfg.Name, Text: text})
 		}
 	}
 	s.mu.Unlock()
+	for _, e := range tooMany {
+		s.log.Warn("neighbor sends too many prefixes", "neighbor", e.Neighbor, "reason", e.Text)
+	}
 	if news {
 		s.poke()
 	}
@@ -150,13 +155,12 @@ func (s *Speaker) check() {
 	var again []*neighbor
 	s.mu.Lock()
 	for _, n := range s.neighbors {
-		if len(n.mismatch(s.want)) == 0 {
+		if !slices.ContainsFunc(n.mismatch(s.want), func(m Mismatch) bool { return n.negotiated(m.Prefix) }) {
 			n.wrong = 0
 			continue
 		}
 		n.wrong++
-		if n.wrong >= repeatAfter {
-			n.wrong = 0
+		if n.wrong%repeatAfter == 0 {
 			again = append(again, n)
 		}
 	}
@@ -215,7 +219,7 @@ func (s *Speaker) behind() bool {
 // told.
 func (s *Speaker) drain() {
 	s.mu.Lock()
-	s.want = nil
+	s.want, s.stopped = nil, true
 	s.mu.Unlock()
 	if err := s.backend.withdraw(slices.Collect(maps.Keys(s.told))); err != nil {
 		s.log.Error("withdrawing went wrong", "err", err)

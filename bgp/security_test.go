@@ -15,6 +15,7 @@ import (
 func TestPassword(t *testing.T) {
 	testpeer.NeedRoot(t)
 	file := func(t *testing.T, key string) *secret.Ref {
+		t.Helper()
 		path := filepath.Join(t.TempDir(), "key")
 		if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -22,8 +23,9 @@ func TestPassword(t *testing.T) {
 		return &secret.Ref{File: path}
 	}
 	start := func(t *testing.T, key string) (*testpeer.BIRD, *bgp.Speaker) {
+		t.Helper()
 		port := testpeer.FreePort(t, "127.0.0.2")
-		b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("edge", "127.0.0.2", port, `password "correct horse";`)))
+		b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("127.0.0.2", port, `password "correct horse";`)))
 		n := both("peer", "127.0.0.2", port)
 		n.Password = file(t, key)
 		s, _ := run(t, bgp.Setup{Node: bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{n}}})

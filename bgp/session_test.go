@@ -1,7 +1,9 @@
 package bgp_test
 
 import (
+	"bytes"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -17,8 +19,8 @@ func TestNoTransit(t *testing.T) {
 	foreign := prefix("203.0.113.0/24")
 	port := testpeer.FreePort(t, "127.0.0.2")
 	left := testpeer.StartBIRD(t, birdConf("192.0.2.101",
-		"protocol static { ipv4; route 203.0.113.0/24 blackhole; }", birdSession("edge", "127.0.0.2", port, "")))
-	right := testpeer.StartBIRD(t, birdConf("192.0.2.102", birdSession("edge", "127.0.0.3", port, "")))
+		"protocol static { ipv4; route 203.0.113.0/24 blackhole; }", birdSession("127.0.0.2", port, "")))
+	right := testpeer.StartBIRD(t, birdConf("192.0.2.102", birdSession("127.0.0.3", port, "")))
 	s, _ := run(t, bgp.Setup{Node: bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{both("left", "127.0.0.2", port), both("right", "127.0.0.3", port)}}})
 	ours := prefix("192.0.2.0/24")
 	s.Announce([]bgp.Route{{Prefix: ours}})
@@ -45,7 +47,7 @@ func TestNoTransit(t *testing.T) {
 // TestOneNeighborDown holds the other harmless.
 func TestOneNeighborDown(t *testing.T) {
 	port := testpeer.FreePort(t, "127.0.0.2")
-	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("edge", "127.0.0.2", port, "")))
+	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("127.0.0.2", port, "")))
 	s, stop := run(t, bgp.Setup{Node: bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{
 		both("down", "127.0.0.9", testpeer.FreePort(t, "127.0.0.9")), both("up", "127.0.0.2", port),
 	}}})
@@ -71,14 +73,14 @@ func TestOneNeighborDown(t *testing.T) {
 func TestWrongAS(t *testing.T) {
 	port := testpeer.FreePort(t, "127.0.0.2")
 	conf := func(ours uint32) string {
-		return birdConf("192.0.2.101", strings.ReplaceAll(birdSession("edge", "127.0.0.2", port, ""), fmt.Sprint(edgeASN), fmt.Sprint(ours)))
+		return birdConf("192.0.2.101", strings.ReplaceAll(birdSession("127.0.0.2", port, ""), fmt.Sprint(edgeASN), fmt.Sprint(ours)))
 	}
 	t.Run("the neighbor is another", func(t *testing.T) {
 		testpeer.StartBIRD(t, conf(edgeASN))
 		n := both("peer", "127.0.0.2", port)
 		n.ASN = 64999
 		s, _ := run(t, bgp.Setup{Node: bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{n}}})
-		waitError(t, s, "peer", "OPEN error: bad peer AS (2/2)", "is not AS 64999", "check this neighbor's asn")
+		waitError(t, s, "peer", "OPEN error: bad peer AS (2/2)", "127.0.0.2 is not AS 64999", "check this neighbor's asn")
 	})
 	t.Run("the neighbor expects another", func(t *testing.T) {
 		testpeer.StartBIRD(t, conf(65099))
@@ -96,7 +98,7 @@ func TestWrongAS(t *testing.T) {
 // TestRestart kills the peer and shuts it down, and wants the routes back soon.
 func TestRestart(t *testing.T) {
 	port := testpeer.FreePort(t, "127.0.0.2")
-	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("edge", "127.0.0.2", port, "")))
+	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("127.0.0.2", port, "")))
 	var events []bgp.Event
 	told := make(chan bgp.Event, 100)
 	s, _ := run(t, bgp.Setup{
@@ -149,7 +151,7 @@ func TestRedialIsFast(t *testing.T) {
 		t.Skip("waits until a session has settled")
 	}
 	port := testpeer.FreePort(t, "127.0.0.2")
-	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("edge", "127.0.0.2", port, "")))
+	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("127.0.0.2", port, "")))
 	s, _ := run(t, bgp.Setup{Node: bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{both("peer", "127.0.0.2", port)}}})
 	s.Announce([]bgp.Route{{Prefix: prefix("192.0.2.0/24")}})
 	testpeer.WaitFor(t, "a settled session", func() bool {
@@ -170,7 +172,7 @@ func TestRedialIsFast(t *testing.T) {
 // TestStopWithdrawsFirst lets BIRD's log tell the order.
 func TestStopWithdrawsFirst(t *testing.T) {
 	port := testpeer.FreePort(t, "127.0.0.2")
-	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("edge", "127.0.0.2", port, "debug all;")))
+	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("127.0.0.2", port, "debug all;")))
 	s, stop := run(t, bgp.Setup{Node: bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{both("peer", "127.0.0.2", port)}}})
 	s.Announce([]bgp.Route{{Prefix: prefix("192.0.2.0/24")}, {Prefix: prefix("2001:db8:a::/48")}})
 	testpeer.WaitFor(t, "routes", func() bool { return len(b.Routes(t, "edge")) == 2 })
@@ -212,9 +214,7 @@ func TestIPv6Session(t *testing.T) {
 		got := b.Routes(t, "edge")
 		return got[prefix("192.0.2.0/24")].NextHop == addr("::1") && got[prefix("2001:db8:a::/48")].NextHop == addr("::1")
 	})
-	if m := s.Mismatch(); len(m) > 0 {
-		t.Errorf("mismatch: %v", m)
-	}
+	testpeer.WaitFor(t, "no mismatch", func() bool { return len(s.Mismatch()) == 0 })
 }
 
 // TestInternal lets a route be disfavored inside the own AS by LOCAL_PREF, where
@@ -222,7 +222,7 @@ func TestIPv6Session(t *testing.T) {
 func TestInternal(t *testing.T) {
 	const asn = 64501
 	port := testpeer.FreePort(t, "127.0.0.2")
-	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", strings.ReplaceAll(birdSession("edge", "127.0.0.2", port, ""), fmt.Sprint(edgeASN), fmt.Sprint(asn))))
+	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", strings.ReplaceAll(birdSession("127.0.0.2", port, ""), fmt.Sprint(edgeASN), fmt.Sprint(asn))))
 	n := both("peer", "127.0.0.2", port)
 	n.Multihop = 0
 	s, _ := run(t, bgp.Setup{Config: bgp.Config{ASN: asn}, Node: bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{n}}})
@@ -240,9 +240,7 @@ func TestInternal(t *testing.T) {
 			r, ok := b.Routes(t, "edge")[p]
 			return ok && value(r.LocalPref) == step.pref && len(r.ASPath) == 0
 		})
-		if m := s.Mismatch(); len(m) > 0 {
-			t.Errorf("mismatch: %v", m)
-		}
+		testpeer.WaitFor(t, "no mismatch", func() bool { return len(s.Mismatch()) == 0 })
 	}
 }
 
@@ -279,7 +277,7 @@ func TestMaxPrefix(t *testing.T) {
 	for i := range 5 {
 		static += fmt.Sprintf("route %s blackhole; ", netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i * 16)}), 28))
 	}
-	testpeer.StartBIRD(t, birdConf("192.0.2.101", static+"}", birdSession("edge", "127.0.0.2", port, "")))
+	testpeer.StartBIRD(t, birdConf("192.0.2.101", static+"}", birdSession("127.0.0.2", port, "")))
 	peer := func(action string) bgp.Setup {
 		n := both("peer", "127.0.0.2", port)
 		n.MaxPrefix = &bgp.MaxPrefixConfig{Limit: 3, Action: action, After: new(2 * time.Second)}
@@ -295,6 +293,89 @@ func TestMaxPrefix(t *testing.T) {
 		testpeer.WaitFor(t, "all of theirs", func() bool { return neighbor(t, s, "peer").Received == 5 })
 		if st := neighbor(t, s, "peer"); st.State != bgp.Established || st.Limit != 3 {
 			t.Errorf("with warn: %+v", st)
+		}
+	})
+}
+
+// TestTurnedAway has neighbors that are no BGP speakers, or want none.
+func TestTurnedAway(t *testing.T) {
+	// Marker, length 21, NOTIFICATION, cease: connection rejected.
+	rejected := append(bytes.Repeat([]byte{0xff}, 16), 0, 21, 3, 6, 5)
+	for _, tt := range []struct {
+		name   string
+		answer []byte
+		want   []string
+	}{
+		{"hangs up", nil, []string{"closes the connection before it sends an OPEN", "neighbor statement"}},
+		{"sends a NOTIFICATION first", rejected, []string{"refused our OPEN with a NOTIFICATION"}},
+		{"speaks something else", []byte("220 mail.example ESMTP ready\r\n"), []string{"message header error", "connection not synchronized (1/1)"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.2:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			t.Cleanup(func() { ln.Close(); <-done })
+			go func() {
+				defer close(done)
+				for {
+					conn, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					conn.Read(make([]byte, 1024)) // its OPEN, so that closing sends no RST
+					conn.Write(tt.answer)
+					conn.Close()
+				}
+			}()
+			s, _ := run(t, bgp.Setup{Node: bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{both("peer", "127.0.0.2", netip.MustParseAddrPort(ln.Addr().String()).Port())}}})
+			waitError(t, s, "peer", tt.want...)
+		})
+	}
+}
+
+// TestFamilyRefused: what a neighbor does not take is a mismatch that says so.
+func TestFamilyRefused(t *testing.T) {
+	port := testpeer.FreePort(t, "127.0.0.2")
+	testpeer.StartBIRD(t, birdConf("192.0.2.101", strings.Replace(birdSession("127.0.0.2", port, ""), "ipv6 { import all; export all; };", "", 1)))
+	s, _ := run(t, bgp.Setup{Node: bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{both("peer", "127.0.0.2", port)}}})
+	p := prefix("2001:db8:a::/48")
+	s.Announce([]bgp.Route{{Prefix: prefix("192.0.2.0/24")}, {Prefix: p}})
+	testpeer.WaitFor(t, "the mismatch", func() bool {
+		m := s.Mismatch()
+		return len(m) == 1 && m[0] == bgp.Mismatch{Neighbor: "peer", Prefix: p, Text: "not sent: the neighbor does not take ipv6"}
+	})
+}
+
+// TestFrozenNeighbor: a neighbor that answers nothing any more costs the hold
+// time, and does not keep us from stopping.
+func TestFrozenNeighbor(t *testing.T) {
+	port := testpeer.FreePort(t, "127.0.0.2")
+	b := testpeer.StartBIRD(t, birdConf("192.0.2.101", birdSession("127.0.0.2", port, "")))
+	setup := bgp.Setup{
+		Config: bgp.Config{Timers: bgp.TimersConfig{Hold: new(3 * time.Second)}},
+		Node:   bgp.NodeConfig{NextHop: nextHop6(), Neighbors: []bgp.NeighborConfig{both("peer", "127.0.0.2", port)}},
+	}
+	up := func(t *testing.T) (*bgp.Speaker, func()) {
+		t.Helper()
+		s, stop := run(t, setup)
+		s.Announce([]bgp.Route{{Prefix: prefix("192.0.2.0/24")}})
+		testpeer.WaitFor(t, "routes", func() bool { return len(b.Routes(t, "edge")) == 1 })
+		b.Freeze()
+		t.Cleanup(b.Thaw)
+		return s, stop
+	}
+	t.Run("hold timer", func(t *testing.T) {
+		s, _ := up(t)
+		waitError(t, s, "peer", "we closed the session: hold timer expired (4/0)", "nothing was heard")
+	})
+	t.Run("stop", func(t *testing.T) {
+		_, stop := up(t)
+		begin := time.Now()
+		stop()
+		if d := time.Since(begin); d > 5*time.Second {
+			t.Errorf("stopping took %s", d)
 		}
 	})
 }

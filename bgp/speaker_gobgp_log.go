@@ -100,43 +100,57 @@ func writtenUpdate(nlri, withdrawn, attributes any) update {
 	var said SentRoute
 	for _, a := range attrs {
 		switch a := a.(type) {
-		case *wire.PathAttributeNextHop:
-			said.NextHop = a.Value
-		case *wire.PathAttributeAsPath:
-			for _, segment := range a.Value {
-				said.ASPath = append(said.ASPath, segment.GetAS()...)
-			}
-		case *wire.PathAttributeCommunities:
-			for _, c := range a.Value {
-				said.Communities = append(said.Communities, Community(c))
-			}
-		case *wire.PathAttributeLargeCommunities:
-			for _, c := range a.Values {
-				said.LargeCommunities = append(said.LargeCommunities, LargeCommunity{ASN: c.ASN, A: c.LocalData1, B: c.LocalData2})
-			}
-		case *wire.PathAttributeMultiExitDisc:
-			med := a.Value
-			said.MED = &med
-		case *wire.PathAttributeLocalPref:
-			pref := a.Value
-			said.LocalPref = &pref
 		case *wire.PathAttributeMpReachNLRI:
 			said.NextHop = a.Nexthop
 			reach = append(slices.Clip(reach), a.Value...)
 		case *wire.PathAttributeMpUnreachNLRI:
 			gone = append(slices.Clip(gone), a.Value...)
+		default:
+			said.take(a)
 		}
 	}
-	var out update
-	for _, n := range reach {
-		if p, ok := n.NLRI.(*wire.IPAddrPrefix); ok {
-			said.Prefix = p.Prefix
-			out.reach = append(out.reach, said)
-		}
+	out := update{gone: prefixes(gone)}
+	for _, p := range prefixes(reach) {
+		said.Prefix = p
+		out.reach = append(out.reach, said)
 	}
-	for _, n := range gone {
+	return out
+}
+
+// take notes one attribute of an UPDATE message.
+func (r *SentRoute) take(a wire.PathAttributeInterface) {
+	switch a := a.(type) {
+	case *wire.PathAttributeNextHop:
+		r.NextHop = a.Value
+	case *wire.PathAttributeAsPath:
+		for _, segment := range a.Value {
+			r.ASPath = append(r.ASPath, segment.GetAS()...)
+		}
+	case *wire.PathAttributeAs4Path: // stands in for the path of a neighbor with two-byte AS numbers
+		r.ASPath = nil
+		for _, segment := range a.Value {
+			r.ASPath = append(r.ASPath, segment.GetAS()...)
+		}
+	case *wire.PathAttributeCommunities:
+		for _, c := range a.Value {
+			r.Communities = append(r.Communities, Community(c))
+		}
+	case *wire.PathAttributeLargeCommunities:
+		for _, c := range a.Values {
+			r.LargeCommunities = append(r.LargeCommunities, LargeCommunity{ASN: c.ASN, A: c.LocalData1, B: c.LocalData2})
+		}
+	case *wire.PathAttributeMultiExitDisc:
+		r.MED = new(a.Value)
+	case *wire.PathAttributeLocalPref:
+		r.LocalPref = new(a.Value)
+	}
+}
+
+func prefixes(list []wire.PathNLRI) []netip.Prefix {
+	var out []netip.Prefix
+	for _, n := range list {
 		if p, ok := n.NLRI.(*wire.IPAddrPrefix); ok {
-			out.gone = append(out.gone, p.Prefix)
+			out = append(out, p.Prefix)
 		}
 	}
 	return out

@@ -162,20 +162,28 @@ func (n NeighborConfig) problems(nextHop NextHopConfig) []error {
 			add("password: %w", err)
 		}
 	}
-	for _, f := range n.Families {
-		switch {
-		case f != familyIPv4 && f != familyIPv6:
-			add("families: %q is neither ipv4 nor ipv6", f)
-		case f == familyIPv6 && n.Address.Is4() && !nextHop.IPv6.IsValid():
-			add("families: ipv6 over the IPv4 session to %s needs next_hop.ipv6", n.Address)
-		}
-	}
+	errs = append(errs, n.familyProblems(nextHop)...)
 	if m := n.MaxPrefix; m != nil {
 		if !slices.Contains([]string{"", actionRestart, actionWarn}, m.Action) {
 			add("max_prefix.action %q is neither restart nor warn", m.Action)
 		}
 		if m.After != nil && *m.After < time.Second {
 			add("max_prefix.after %s is below 1s", *m.After)
+		}
+	}
+	return errs
+}
+
+func (n NeighborConfig) familyProblems(nextHop NextHopConfig) []error {
+	var errs []error
+	for i, f := range n.Families {
+		switch {
+		case f != familyIPv4 && f != familyIPv6:
+			errs = append(errs, fmt.Errorf("families: %q is neither ipv4 nor ipv6", f))
+		case slices.Contains(n.Families[:i], f):
+			errs = append(errs, fmt.Errorf("families: %s stands there twice", f))
+		case f == familyIPv6 && n.Address.Is4() && !nextHop.IPv6.IsValid():
+			errs = append(errs, fmt.Errorf("families: ipv6 over the IPv4 session to %s needs next_hop.ipv6", n.Address))
 		}
 	}
 	return errs

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -96,23 +95,24 @@ func (f *fleet) startChild(geo string) (kill func()) {
 }
 
 func TestKilledNode(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 0, "fra", "iad")
 	f.start("fra")
 	fra := f.nodes["fra"]
 	kill := f.startChild("iad")
-	within(t, "full view", patience, func() bool { return fra.sees("iad") })
+	within(t, "full view", func() bool { return fra.sees("iad") })
 	first := recordOf(fra, "iad-edge1").Version
 
-	hang := func() (chan error, time.Time) {
+	hang := func() chan error {
 		done := make(chan error, 1)
 		go func() {
 			_, err := fra.get(context.Background(), "iad", "/hang")
 			done <- err
 		}()
-		within(t, "request under way", patience, func() bool { return inFlight(fra) == 1 })
-		return done, time.Now()
+		within(t, "request under way", func() bool { return inFlight(fra) == 1 })
+		return done
 	}
-	done, _ := hang()
+	done := hang()
 	kill()
 	begin := time.Now()
 	err := <-done
@@ -121,24 +121,28 @@ func TestKilledNode(t *testing.T) {
 	if message.SentBy(err) != message.MaybeExecuted {
 		t.Errorf("it says %v", err)
 	}
-	if took > 5*time.Second {
+	if took > 3*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	within(t, "membership calls it lost", patience, func() bool { return fra.World().Find("iad").Nodes[0].Status == world.Lost })
+	within(t, "membership calls it lost", func() bool { return fra.World().Find("iad").Nodes[0].Status == world.Lost })
 
 	kill = f.startChild("iad")
-	within(t, "back", patience, func() bool { return fra.sees("iad") })
-	within(t, "its record superseded the old one", patience, func() bool { return first.Less(recordOf(fra, "iad-edge1").Version) })
+	within(t, "back", func() bool { return fra.sees("iad") })
+	within(t, "its record superseded the old one", func() bool { return first.Less(recordOf(fra, "iad-edge1").Version) })
+
+	second := recordOf(fra, "iad-edge1").Version
 
 	// Killed and back at once: the stateless reset tells the peer.
-	done, _ = hang()
+	done = hang()
 	kill()
 	begin = time.Now()
 	f.startChild("iad")
 	err = <-done
 	t.Logf("request under way ended %s after kill and restart: %v", time.Since(begin).Round(time.Millisecond), err)
-	if message.SentBy(err) != message.MaybeExecuted || !strings.Contains(err.Error(), "") {
+	if message.SentBy(err) != message.MaybeExecuted {
 		t.Errorf("it says %v", err)
 	}
-	within(t, "back again", patience, func() bool { return fra.sees("iad") })
+	within(t, "back again", func() bool {
+		return fra.sees("iad") && second.Less(recordOf(fra, "iad-edge1").Version)
+	})
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -70,6 +69,21 @@ func (r *remote) sync(ctx context.Context) {
 	}
 }
 
+// askAgain is the least time between two pulls that a node's probes cause, so
+// that one which speaks of a record and never gives it costs little.
+const askAgain = 300 * time.Millisecond
+
+// mayPull reports whether the node's probes may cause a pull now.
+func (r *remote) mayPull(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.asked) < askAgain {
+		return false
+	}
+	r.asked = now
+	return true
+}
+
 // later notes that the node should get the records under keys.
 func (r *remote) later(records []*record) {
 	r.mu.Lock()
@@ -88,7 +102,7 @@ func (r *remote) pushPending(ctx context.Context) error {
 	}
 	clear(r.pending)
 	r.mu.Unlock()
-	l := r.best()
+	l := r.live()
 	if l == nil || len(keys) == 0 {
 		return nil // it will pull when it is back
 	}
@@ -96,7 +110,7 @@ func (r *remote) pushPending(ctx context.Context) error {
 	size := 0
 	for _, rec := range r.f.records.get(keys) {
 		if size += rec.size(); size > maxReply {
-			break
+			break // the rest is pulled
 		}
 		message.Records = append(message.Records, rec.envelope)
 	}
@@ -106,7 +120,7 @@ func (r *remote) pushPending(ctx context.Context) error {
 
 func (r *remote) pullAll(ctx context.Context) error {
 	for range maxRecords {
-		l := r.best()
+		l := r.live()
 		if l == nil {
 			return nil
 		}
@@ -307,11 +321,11 @@ func (f *Fabric) spread(news []*record, from string) {
 	}
 	list := f.roster.all()
 	if from != "" {
-		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		shuffle(list)
 	}
 	sent := 0
 	for _, r := range list {
-		if r.name == from || r.best() == nil {
+		if r.name == from || r.live() == nil {
 			continue
 		}
 		if from != "" && sent == passOn {
@@ -327,7 +341,7 @@ func (f *Fabric) spread(news []*record, from string) {
 func (f *Fabric) pullSome(ctx context.Context) {
 	for {
 		select {
-		case <-time.After(pullEvery + rand.N(pullEvery/5)):
+		case <-time.After(pullEvery):
 		case <-ctx.Done():
 			return
 		}
@@ -336,7 +350,8 @@ func (f *Fabric) pullSome(ctx context.Context) {
 			signal(f.rebuild)
 		}
 		if up := f.roster.up(); len(up) > 0 {
-			signal(up[rand.IntN(len(up))].pull)
+			shuffle(up)
+			signal(up[0].pull)
 		}
 	}
 }

@@ -46,6 +46,7 @@ type node struct {
 	*fabric.Fabric
 	t     *testing.T
 	fleet *fleet
+	key   string // in fleet.nodes
 	geo   string
 	name  string
 	addr  string
@@ -57,24 +58,27 @@ type node struct {
 }
 
 // newFleet makes the files of a fleet whose links have the one-way delay; no
-// node runs yet.
+// node runs yet. "nrt~2" is a second node of nrt, which must be named before.
 func newFleet(t *testing.T, delay time.Duration, geos ...string) *fleet {
 	t.Helper()
-	leaks := goleak.IgnoreCurrent()
-	t.Cleanup(func() {
-		if err := goleak.Find(leaks); err != nil && !t.Failed() {
-			t.Error(err)
-		}
-	})
 	f := &fleet{t: t, dir: t.TempDir(), nodes: map[string]*node{}, links: map[string]*relay{}}
 	if err := identity.Init(f.dir, trustDomain); err != nil {
 		t.Fatal(err)
 	}
-	for i, geo := range geos {
-		addr := freeAddr(t)
-		f.geos = append(f.geos, world.GeoConfig{Name: geo, Number: uint8(i + 1), Fabric: []string{addr}})
-		f.nodes[geo] = &node{t: t, fleet: f, geo: geo, name: geo + "-edge1", addr: addr}
-		if err := identity.IssueTo(f.dir, geo, geo+"-edge1"); err != nil {
+	for i, key := range geos {
+		geo, number, second := strings.Cut(key, "~")
+		if !second {
+			number = "1"
+		}
+		n := &node{t: t, fleet: f, key: key, geo: geo, name: geo + "-edge" + number, addr: freeAddr(t)}
+		f.nodes[key] = n
+		if second {
+			last := &f.geos[len(f.geos)-1]
+			last.Fabric = append(last.Fabric, n.addr)
+		} else {
+			f.geos = append(f.geos, world.GeoConfig{Name: geo, Number: uint8(i + 1), Fabric: []string{n.addr}})
+		}
+		if err := identity.IssueTo(f.dir, geo, n.name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,9 +107,9 @@ func freeAddr(t *testing.T) string {
 
 func (f *fleet) setupFor(n *node) fabric.Setup {
 	via := map[string]string{}
-	for geo, other := range f.nodes {
-		if geo != n.geo {
-			via[other.name] = f.links[n.geo+">"+geo].addr
+	for key, other := range f.nodes {
+		if key != n.key {
+			via[other.name] = f.links[n.key+">"+key].addr
 		}
 	}
 	return fabric.Setup{
@@ -271,21 +275,19 @@ func (f *fleet) sameVersions() bool {
 	return true
 }
 
-// within waits until cond holds, and returns how long that took.
-func within(t *testing.T, what string, limit time.Duration, cond func() bool) time.Duration {
+// within waits until cond holds, and logs how long that took.
+func within(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	begin := time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
-		if time.Since(begin) > limit {
-			t.Fatalf("%s: not within %s", what, limit)
+		if time.Since(begin) > patience {
+			t.Fatalf("%s: not within %s", what, patience)
 		}
 		<-tick.C
 	}
-	took := time.Since(begin)
-	t.Logf("%s: %s", what, took.Round(time.Millisecond))
-	return took
+	t.Logf("%s: %s", what, time.Since(begin).Round(time.Millisecond))
 }
 
 // answer is the handler of every node: it tells who asked, and echoes.
@@ -295,6 +297,13 @@ func answer(ctx context.Context, from fabric.Peer, req *message.Request) (*messa
 	case req.Path() == "/hang":
 		<-ctx.Done()
 		return nil, ctx.Err()
+	case req.Protocol != "":
+		a, b := net.Pipe()
+		go func() {
+			io.Copy(b, b)
+			b.Close()
+		}()
+		return &message.Response{Status: 101, Stream: a}, nil
 	case req.Path() == "/early":
 		req.Inform(http.StatusEarlyHints, message.Header{{Name: "Link", Value: "</a.css>"}})
 	case req.Body != nil:
@@ -319,5 +328,22 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv("FABRIC_TEST_NODE"); path != "" {
 		os.Exit(childNode(path))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	// The gossip library's goroutines end at the end of their last wait.
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if err = goleak.Find(); err == nil {
+			break
+		}
+	}
+	if err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func testLog(t *testing.T) *slog.Logger {
+	t.Helper()
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }

@@ -3,8 +3,8 @@ package fabric
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -50,7 +50,7 @@ func (f *Fabric) serve(ctx context.Context, req *message.Request) (*message.Resp
 	r.served++
 	r.mu.Unlock()
 	f.serving.Add(1)
-	res, err := f.setup.Handler(ctx, from, req)
+	res, err := f.setup.Handler(ctx, from, arrived(req))
 	if err != nil {
 		f.serving.Add(-1)
 		return nil, err
@@ -91,7 +91,7 @@ func (f *Fabric) targets(geo string) []*remote {
 		}
 		r.mu.Unlock()
 	}
-	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	shuffle(list)
 	return list
 }
 
@@ -102,13 +102,43 @@ func (r *remote) send(ctx context.Context, l *link, req *message.Request) (*mess
 	r.requests++
 	r.mu.Unlock()
 	client := nethttp.Client{Transport: l.client, To: l.peer.String(), Scheme: "https", Host: "fabric", Extended: true}
-	res, err := client.RoundTrip(ctx, req)
+	res, err := client.RoundTrip(ctx, departing(req))
 	if err != nil {
 		l.requests.Add(-1)
+		if try, ok := errors.AsType[*message.TryError](err); ok && !l.alive() {
+			try.Err = fmt.Errorf("the connection ended: %w", l.cause()) //nolint:contextcheck // the connection's own context knows why
+		}
 		return nil, err
 	}
 	onClose(res, func() { l.requests.Add(-1) })
 	return res, nil
+}
+
+// bodyField says on the way between two nodes that a request has no content:
+// HTTP/3 has no form for it that a receiver sees before the stream ends.
+const (
+	bodyField = "Edge-Body"
+	bodyNone  = "none"
+)
+
+// departing returns req as it travels.
+func departing(req *message.Request) *message.Request {
+	out := req.Clone()
+	out.Header.Del(bodyField)
+	if out.Body == nil && out.Protocol == "" {
+		out.Header.Add(bodyField, bodyNone)
+	}
+	return out
+}
+
+// arrived returns what departing made travel.
+func arrived(req *message.Request) *message.Request {
+	in := *req
+	if in.Header.Get(bodyField) == bodyNone {
+		in.Body = nil
+	}
+	in.Header.Del(bodyField)
+	return &in
 }
 
 // onClose calls done when the receiver of res is through with it.

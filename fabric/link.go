@@ -56,18 +56,19 @@ type link struct {
 
 // run serves the connection until it is closed, and returns when everything
 // that it started has ended.
-func (l *link) run() {
+func (l *link) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(l.sendDatagrams)
-	wg.Go(l.receiveDatagrams)
-	wg.Go(func() { l.acceptUni(&wg) })
+	wg.Go(func() { l.receiveDatagrams(ctx) })
+	wg.Go(func() { l.acceptUni(ctx, &wg) })
 	for {
-		s, err := l.conn.AcceptStream(l.conn.Context())
+		s, err := l.conn.AcceptStream(ctx)
 		if err != nil {
 			break
 		}
 		wg.Go(func() { l.stream(s) })
 	}
+	l.close(codeLeaving, "the node is stopping") // else it is closed already
 	wg.Wait()
 }
 
@@ -79,13 +80,14 @@ func (l *link) close(code quic.ApplicationErrorCode, why string) {
 	_ = l.conn.CloseWithError(code, why)
 }
 
+// cause returns what ended the connection, nil while it is open.
+func (l *link) cause() error { return context.Cause(l.conn.Context()) }
+
 // send queues a datagram; it never blocks. A full queue drops it.
-func (l *link) send(b []byte) bool {
+func (l *link) send(b []byte) {
 	select {
 	case l.out <- b:
-		return true
 	default:
-		return false
 	}
 }
 
@@ -117,9 +119,9 @@ func (l *link) sendLarge(b []byte) {
 	_ = s.Close()
 }
 
-func (l *link) receiveDatagrams() {
+func (l *link) receiveDatagrams(ctx context.Context) {
 	for {
-		b, err := l.conn.ReceiveDatagram(l.conn.Context())
+		b, err := l.conn.ReceiveDatagram(ctx)
 		if err != nil {
 			return
 		}
@@ -135,9 +137,9 @@ func (l *link) receiveDatagrams() {
 	}
 }
 
-func (l *link) acceptUni(wg *sync.WaitGroup) {
+func (l *link) acceptUni(ctx context.Context, wg *sync.WaitGroup) {
 	for {
-		s, err := l.conn.AcceptUniStream(l.conn.Context())
+		s, err := l.conn.AcceptUniStream(ctx)
 		if err != nil {
 			return
 		}

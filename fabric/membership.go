@@ -166,7 +166,7 @@ func (m *membership) keepJoined(ctx context.Context) {
 // joinable reports whether the node should be joined, and an address to call
 // it by; memberlist wants one, the transport goes by the name.
 func (r *remote) joinable() (string, bool) {
-	l := r.best()
+	l := r.live()
 	if l == nil {
 		return "", false
 	}

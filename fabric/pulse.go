@@ -26,7 +26,8 @@ type pulse struct {
 	waiting int       // probes since the last one that was answered
 	since   time.Time // when the first of them was sent
 	streak  int       // answers in a row while not alive
-	packets uint64    // received on the connection when the wait began
+	packets uint64    // received on the connection so far
+	arrived time.Time // when that number last grew
 }
 
 // A beat is one probe.
@@ -48,13 +49,19 @@ func (p *pulse) fail() bool {
 	return was
 }
 
-// send enters the next probe and returns its number. packets is how many the
-// connection has received so far.
-func (p *pulse) send(now time.Time, packets uint64) uint32 {
+// note takes how many packets the connection has received so far, of any kind.
+func (p *pulse) note(now time.Time, packets uint64) {
+	if packets != p.packets {
+		p.packets, p.arrived = packets, now
+	}
+}
+
+// send enters the next probe and returns its number.
+func (p *pulse) send(now time.Time) uint32 {
 	p.seq++
 	p.sent[p.seq%pulseWindow] = beat{seq: p.seq, at: now}
 	if p.waiting == 0 {
-		p.since, p.packets = now, packets
+		p.since = now
 	}
 	p.waiting++
 	return p.seq
@@ -122,9 +129,7 @@ func (p *pulse) loss(now time.Time) float64 {
 
 // excuse moves the wait by a time in which this node itself stood still.
 func (p *pulse) excuse(d time.Duration) {
-	if p.waiting > 0 {
-		p.since = p.since.Add(d)
-	}
+	p.since, p.arrived = p.since.Add(d), p.arrived.Add(d)
 }
 
 // silent returns how long the node has owed an answer to two probes or more.
@@ -141,11 +146,9 @@ func (p *pulse) dead(now time.Time) bool {
 }
 
 // hopeless reports whether the connection should be given up. While packets
-// still arrive on it, the node is slow rather than gone.
-func (p *pulse) hopeless(now time.Time, packets uint64) bool {
+// still arrive on it, the node is slow rather than gone, and gets more time.
+func (p *pulse) hopeless(now time.Time) bool {
 	limit := max(cutAfter, 4*p.rtt)
-	if packets > p.packets {
-		limit = max(stuckAfter, limit)
-	}
-	return p.silent(now) > limit
+	silent := p.silent(now)
+	return silent > limit && now.Sub(p.arrived) > limit || silent > max(stuckAfter, limit)
 }

@@ -27,6 +27,8 @@ const (
 	maxBody = 64 << 10
 	maxCert = 8 << 10
 	maxName = 128
+	// maxEpoch leaves room above every epoch for the next life of its writer.
+	maxEpoch = 1 << 53
 )
 
 // signedText precedes the body under a record's signature.
@@ -84,16 +86,18 @@ func sign(id *identity.Identity, c content) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := signedSum(body)
-	sig, err := ecdsa.SignASN1(rand.Reader, id.Key, sum[:])
+	e, err := signBody(id, body)
 	if err != nil {
 		return nil, err
 	}
-	r := &record{envelope: envelope{body, id.Leaf.Raw, sig}, content: c, key: identity.KeyID(id.Leaf)}
-	if err := r.interpret(); err != nil {
-		return nil, err
-	}
-	return r, nil
+	r := &record{envelope: e, content: c, key: identity.KeyID(id.Leaf)}
+	return r, r.interpret()
+}
+
+func signBody(id *identity.Identity, body []byte) (envelope, error) {
+	sum := signedSum(body)
+	sig, err := ecdsa.SignASN1(rand.Reader, id.Key, sum[:])
+	return envelope{body, id.Leaf.Raw, sig}, err
 }
 
 func signedSum(body []byte) [32]byte {
@@ -138,6 +142,9 @@ func decodeEnvelope(e envelope) (*record, error) {
 		if s == "" || len(s) > maxName {
 			return nil, refused("malformed", "kind %.20q, name %.20q, writer %.20q, geo %.20q", r.Kind, r.Name, r.Writer, r.Geo)
 		}
+	}
+	if r.Version.Epoch > maxEpoch {
+		return nil, refused("malformed", "epoch %d of %.40q", r.Version.Epoch, r.Writer)
 	}
 	if err := r.interpret(); err != nil {
 		return nil, refused("invalid", "%s %s of %s: %v", r.Kind, r.Name, r.Writer, err)

@@ -64,8 +64,9 @@ type remote struct {
 	heard    time.Time // its last probe or echo
 	hears    bool      // it says that it hears us
 	pending  map[recordKey]struct{}
-	requests uint64 // sent to it
-	served   uint64 // of its, answered here
+	asked    time.Time // when it was last asked for what its probes spoke of
+	requests uint64    // sent to it
+	served   uint64    // of its, answered here
 }
 
 func newRemote(f *Fabric, name string) *remote {
@@ -74,13 +75,6 @@ func newRemote(f *Fabric, name string) *remote {
 		kick: make(chan struct{}, 1), pull: make(chan struct{}, 1), push: make(chan struct{}, 1),
 		arrived: make(chan struct{}), pending: map[recordKey]struct{}{},
 	}
-}
-
-// peer returns the node's name with its geo as far as it is known.
-func (r *remote) peer() Peer {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return Peer{Geo: r.geo, Node: r.name}
 }
 
 // run keeps a dialed connection open for as long as the node is wanted.
@@ -178,9 +172,9 @@ func (r *remote) attach(l *link) {
 	if old != nil {
 		old.close(codeReplaced, "there is a newer connection")
 	}
-	r.f.crew.Go(func(context.Context) {
-		l.run()
-		r.detach(l)
+	r.f.crew.Go(func(ctx context.Context) {
+		l.run(ctx)
+		r.detach(l) //nolint:contextcheck // it asks the connection's own context why
 	})
 	signal(r.pull)
 	signal(r.f.members.look)
@@ -225,7 +219,7 @@ func (r *remote) admit(l *link) (old *link, err error) {
 // detach forgets a connection that has ended.
 func (r *remote) detach(l *link) {
 	now := time.Now()
-	cause := context.Cause(l.conn.Context())
+	cause := l.cause()
 	app, ok := errors.AsType[*quic.ApplicationError](cause)
 	left := ok && app.ErrorCode == codeLeaving
 	r.mu.Lock()
@@ -263,6 +257,21 @@ func (r *remote) best() *link {
 		return r.out
 	case len(r.in) > 0:
 		return r.in[len(r.in)-1]
+	}
+	return nil
+}
+
+// live is best, but nil unless there is a sign of life: a probe that was
+// answered or heard lately, or a connection so new that none could be.
+func (r *remote) live() *link {
+	l, now := r.best(), time.Now()
+	if l == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pulse.alive || now.Sub(r.heard) < hearing || now.Sub(l.opened) < shortLife {
+		return l
 	}
 	return nil
 }

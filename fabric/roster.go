@@ -3,7 +3,9 @@ package fabric
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -62,6 +64,11 @@ func (r *roster) all() []*remote {
 	return list
 }
 
+// shuffle puts nodes into a random order, so that none gets more than others.
+func shuffle(list []*remote) {
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) //nolint:gosec // nobody gains by guessing it
+}
+
 // up returns the nodes that answer probes.
 func (r *roster) up() []*remote {
 	return slices.DeleteFunc(r.all(), func(n *remote) bool {
@@ -110,6 +117,8 @@ func (r *roster) identify(ctx context.Context, addr netip.AddrPort) error {
 	r.mu.Unlock()
 	if name == r.f.setup.NodeName && l.key == r.f.keyID {
 		l.close(codeReplaced, "this node itself")
+		r.f.refuse.add(DuplicateName, "same key", l.peer, fmt.Sprintf(
+			"this node's own certificate answers at %s: either that is this node by another address, or its key is in use on a second machine", addr))
 		return nil
 	}
 	n := r.ensure(name)

@@ -34,6 +34,7 @@ func answer(status int, text string, fields ...message.Field) *message.Response 
 // refuse is an error of this edge's own; its reason goes to the client and the
 // log.
 func (e *Exchange) refuse(status int, reason string, fields ...message.Field) *message.Response {
+	e.served = e.proxy.setup.Geo
 	e.record.err, e.record.answered = reason, false
 	return answer(status, reason+"\n", fields...)
 }

@@ -37,7 +37,7 @@ type Exchange struct {
 	hops    int      // replays run
 	served  string   // geo whose answer goes to the client
 	reasons []string
-	backend string // local backend asked last
+	backend string      // local backend asked last
 	code    replay.Code // of the replay error that is the answer; "" for none
 
 	tooLarge atomic.Bool // the content went past the limit while it streamed

@@ -196,7 +196,9 @@ func all(geos ...string) steering.ShedPlan {
 	return p
 }
 
-func takes(budget float64) steering.ShedPlan { return steering.ShedPlan{Budget: budget, BudgetUrgent: budget} }
+func takes(budget float64) steering.ShedPlan {
+	return steering.ShedPlan{Budget: budget, BudgetUrgent: budget}
+}
 
 func TestShed(t *testing.T) {
 	f := three(t, echoGeo)
@@ -287,8 +289,13 @@ func TestServeFabricChecksHopFields(t *testing.T) {
 	iad := f.edges["iad"]
 	f.plan("iad", takes(1000))
 	good := message.Header{
-		{Name: "Edge-Hop", Value: "shed"}, {Name: "Edge-Visited", Value: "fra"}, {Name: "Edge-Client", Value: "192.0.2.7:4711"},
-		{Name: "Edge-Proto", Value: "https"}, {Name: "Edge-Version", Value: "h2"}, {Name: "Edge-Service", Value: "shop"}, {Name: "Edge-Want", Value: "5;urgent"},
+		{Name: "Edge-Hop", Value: "shed"},
+		{Name: "Edge-Visited", Value: "fra"},
+		{Name: "Edge-Client", Value: "192.0.2.7:4711"},
+		{Name: "Edge-Proto", Value: "https"},
+		{Name: "Edge-Version", Value: "h2"},
+		{Name: "Edge-Service", Value: "shop"},
+		{Name: "Edge-Want", Value: "5;urgent"},
 	}
 	tests := []struct {
 		name, field, value string

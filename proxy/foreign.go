@@ -18,15 +18,15 @@ const (
 )
 
 // ServeFabric answers a request that the proxy of geo from sent over the
-// fabric. It is served here or refused with [Edge-Busy] before its content is
-// read: never shed on, never passed on. An instruction of the app goes back
-// with the answer, because the edge that the client reached runs it.
-//
-// [Edge-Busy]: the field says why; 503, and nothing was executed
+// fabric. It is served here or, before its content is read, refused with 503
+// and the reason in Edge-Busy; it is never shed on nor passed on. An
+// instruction of the app goes back with the answer, because the edge that the
+// client reached runs it. The error says that the sender has gone.
 func (p *Proxy) ServeFabric(ctx context.Context, from string, r *message.Request) (*message.Response, error) {
-	in, err := parseInbound(r.Header, from)
-	if err != nil {
-		return answer(400, err.Error()+"\n", message.Field{Name: fieldGeo, Value: p.setup.Geo}), nil
+	in, malformed := parseInbound(r.Header, from)
+	if malformed != nil {
+		p.log.Warn("request over the fabric refused", "from", from, "err", malformed)
+		return answer(400, malformed.Error()+"\n", message.Field{Name: fieldGeo, Value: p.setup.Geo}), nil
 	}
 	e := p.beginForeign(in, r)
 	permit := p.admit(in, from)
@@ -98,5 +98,6 @@ func (e *Exchange) serveForeign(ctx context.Context) *message.Response {
 
 // busy refuses a request of another geo; nothing was executed.
 func (e *Exchange) busy(reason string) *message.Response {
+	e.record.declined = true
 	return e.refuse(503, "busy: "+reason, message.Field{Name: fieldBusy, Value: reason}, retryAfter())
 }

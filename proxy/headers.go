@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"anyedge/internal/message"
@@ -165,9 +166,8 @@ func clientOf(peer netip.Addr, h message.Header, trusted []netip.Prefix) netip.A
 	if !within(trusted, client) || !h.Has("X-Forwarded-For") {
 		return client
 	}
-	list := strings.Split(h.Joined("X-Forwarded-For"), ",")
-	for i := len(list) - 1; i >= 0; i-- {
-		addr, ok := parseNode(list[i])
+	for _, node := range slices.Backward(strings.Split(h.Joined("X-Forwarded-For"), ",")) {
+		addr, ok := parseNode(node)
 		if !ok {
 			return client
 		}

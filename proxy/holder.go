@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,7 +16,11 @@ import (
 )
 
 // explainBind says in one line why an address cannot be bound, and what to do.
-func explainBind(err error, network string, a netip.AddrPort) error {
+func explainBind(err error, a netip.AddrPort) error {
+	network := "tcp"
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		network = op.Net
+	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%s is in use by %s; stop it or change listeners[].bind", a, holder(network, a))
@@ -54,7 +59,7 @@ func holder(network string, a netip.AddrPort) string {
 }
 
 // socketInodes returns the inodes of the sockets bound to a's port at its
-// address or at every address. network is "tcp4", "tcp6", "udp4" or "udp6".
+// address or at every address. network begins with "tcp" or "udp".
 func socketInodes(network string, a netip.AddrPort) []string {
 	var inodes []string
 	protocol := network[:3]

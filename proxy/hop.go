@@ -95,8 +95,9 @@ type inbound struct {
 }
 
 // parseInbound reads the hop fields of a request that geo from sent.
-func parseInbound(h message.Header, from string) (in inbound, err error) {
+func parseInbound(h message.Header, from string) (inbound, error) {
 	bad := func(field string) error { return fmt.Errorf("malformed %s: %q", field, cutText(h.Joined(field))) }
+	var in inbound
 	var errs []error
 	in.hop = hop(h.Joined(fieldHop))
 	if in.hop != hopShed && in.hop != hopFailover && in.hop != hopReplay {
@@ -111,6 +112,7 @@ func parseInbound(h message.Header, from string) (in inbound, err error) {
 	if len(in.visited) == 0 || len(in.visited) > maxVisited || in.visited[0] != from {
 		errs = append(errs, bad(fieldVisited))
 	}
+	var err error
 	if in.client, err = netip.ParseAddrPort(h.Joined(fieldClient)); err != nil {
 		errs = append(errs, bad(fieldClient))
 	}

@@ -43,10 +43,11 @@ type listener struct {
 	maxBody   message.Size
 	httpsPort uint16 // where redirect_https leads
 
+	engines engines
+
 	bound atomic.Pointer[[]netip.AddrPort] // nil while it does not accept
 
 	// Owned by the goroutine in Run.
-	engines engines
 	sockets []net.Listener
 	packets []net.PacketConn
 	serving sync.WaitGroup // accept loops and handshakes
@@ -78,6 +79,7 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("listener %s: %w", c.Name, err)
 	}
+	one.engines = one.newEngines()
 	return one, nil
 }
 

@@ -203,46 +203,76 @@ func TestInterim(t *testing.T) {
 	}
 }
 
-func TestWebSocket(t *testing.T) {
-	s := shop(backend(t, func(w http.ResponseWriter, r *http.Request) {
-		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+// shout is a WebSocket that answers in capitals.
+func shout(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.CloseNow() }()
+	for {
+		kind, b, err := c.Read(r.Context())
 		if err != nil {
 			return
 		}
-		defer func() { _ = c.CloseNow() }()
-		for {
-			kind, b, err := c.Read(r.Context())
-			if err != nil {
-				return
-			}
-			if err := c.Write(r.Context(), kind, bytes.ToUpper(b)); err != nil {
-				return
-			}
+		if err := c.Write(r.Context(), kind, bytes.ToUpper(b)); err != nil {
+			return
 		}
-	}).URL)
-	e := start(t, proxy.Setup{Services: []proxy.ServiceConfig{s}})
-	for _, url := range []string{"ws://shop.example/", "wss://shop.example/"} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		c, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: e.client(t)})
-		if err != nil {
+	}
+}
+
+// talk opens a WebSocket, exchanges some words, closes it, and returns who
+// served.
+func (e *edge) talk(t *testing.T, url string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: e.client(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := c.Write(ctx, websocket.MessageText, fmt.Appendf(nil, "word %d", i)); err != nil {
 			t.Fatal(err)
 		}
-		if g := resp.Header.Get("Edge-Geo"); g != "fra" {
-			t.Errorf("Edge-Geo %q", g)
+		_, b, err := c.Read(ctx)
+		if err != nil || string(b) != fmt.Sprintf("WORD %d", i) {
+			t.Fatalf("got %q, %v", b, err)
 		}
-		for i := range 3 {
-			if err := c.Write(ctx, websocket.MessageText, fmt.Appendf(nil, "word %d", i)); err != nil {
-				t.Fatal(err)
-			}
-			_, b, err := c.Read(ctx)
-			if err != nil || string(b) != fmt.Sprintf("WORD %d", i) {
-				t.Fatalf("got %q, %v", b, err)
-			}
+	}
+	if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Error(err)
+	}
+	return resp.Header.Get("Edge-Geo")
+}
+
+func TestWebSocket(t *testing.T) {
+	e := start(t, proxy.Setup{Services: []proxy.ServiceConfig{shop(backend(t, shout).URL)}})
+	for _, url := range []string{"ws://shop.example/", "wss://shop.example/"} {
+		if geo := e.talk(t, url); geo != "fra" {
+			t.Errorf("%s: served by %q", url, geo)
 		}
-		if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
-			t.Error(err)
+	}
+	if line := e.logged(t, "/"); line["status"] != 101.0 || line["bytes"] == 0.0 {
+		t.Errorf("logged %v", line)
+	}
+}
+
+// An app answers the request for a WebSocket with an instruction; and a geo
+// without backends passes one on.
+func TestWebSocketElsewhere(t *testing.T) {
+	f := three(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/replay" && r.Header.Get("Edge-Geo") == "fra" {
+			w.Header().Set("Replay-Geo", "nrt")
+			return
 		}
-		cancel()
+		shout(w, r)
+	})
+	if geo := f.edges["fra"].talk(t, "ws://shop.example/replay"); geo != "nrt" {
+		t.Errorf("replay: served by %q", geo)
+	}
+	if geo := f.without(t, "fra").talk(t, "ws://shop.example/"); geo != "iad" {
+		t.Errorf("failover: served by %q", geo)
 	}
 }
 

@@ -27,7 +27,7 @@ import (
 
 // A Setup is everything a proxy needs.
 type Setup struct {
-	Geo  string // where it runs
+	Geo  string // where it runs; "": OnlyGeo
 	Node string
 
 	Listeners []Listener
@@ -43,6 +43,8 @@ type Setup struct {
 	World  func() *world.World
 	Groups []world.GroupConfig // which replays may name
 
+	// Admission configures the door; services with `priority: background` are
+	// added to it.
 	Admission   admission.Config
 	ReplaySeed  [32]byte      // Replay-Geo-Src is signed with the key it yields
 	ResetKey    *[32]byte     // of QUIC stateless resets; nil: clients of lost connections are not told
@@ -52,6 +54,9 @@ type Setup struct {
 // DefaultShutdownMax is how long running requests may go on after Run was told
 // to stop.
 const DefaultShutdownMax = 5 * time.Minute
+
+// OnlyGeo is the name of a geo that has none, because there are no others.
+const OnlyGeo = "local"
 
 // A Listener is one configured listener and where it is bound.
 type Listener struct {
@@ -94,14 +99,22 @@ func New(s Setup, log *slog.Logger) (*Proxy, error) {
 	if s.ShutdownMax <= 0 {
 		s.ShutdownMax = DefaultShutdownMax
 	}
+	if s.Geo == "" {
+		s.Geo = OnlyGeo
+	}
 	p := &Proxy{
 		setup:   s,
 		log:     log,
-		door:    admission.New(s.Admission),
 		signer:  replay.NewSigner(s.ReplaySeed),
 		byName:  map[string]*service{},
 		changed: newSignal(),
 	}
+	for _, c := range s.Services {
+		if c.Priority == "background" {
+			p.setup.Admission.Background = append(p.setup.Admission.Background, c.Name)
+		}
+	}
+	p.door = admission.New(p.setup.Admission)
 	var errs []error
 	access, err := newAccessLog(s.Log.Access, log)
 	errs = append(errs, err)

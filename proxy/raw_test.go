@@ -11,7 +11,7 @@ import (
 )
 
 // raw sends a request with exactly this target and Host to the plain listener.
-func raw(t *testing.T, e *edge, method, target, host string, fields ...string) answer {
+func raw(t *testing.T, e *edge, method, target, host string) answer {
 	t.Helper()
 	var d net.Dialer
 	conn, err := d.DialContext(t.Context(), "tcp", e.addr("http"))
@@ -21,9 +21,6 @@ func raw(t *testing.T, e *edge, method, target, host string, fields ...string) a
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	head := method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n"
-	for _, f := range fields {
-		head += f + "\r\n"
-	}
 	if _, err := io.WriteString(conn, head+"\r\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,12 +20,14 @@ import (
 type record struct {
 	start    time.Time
 	answered bool   // an app made the answer, here or elsewhere
+	declined bool   // another geo's request that this one has no room for
 	err      string // why the answer is an error
 	shed     string // geo that served it because this one is overloaded
 	failover string // geo that served it because no backend here did
 	replay   string // geo that served it because an app asked for it
 
-	bytes  atomic.Int64 // of content sent to the client
+	bytes  atomic.Int64           // of content sent to the client
+	broke  atomic.Pointer[string] // how the content ended, if not well
 	once   sync.Once
 	ending []func()
 }
@@ -36,7 +37,7 @@ func (r *record) atEnd(f func()) { r.ending = append(r.ending, f) }
 
 // watch makes the end of resp's content the end of the exchange.
 func (r *record) watch(e *Exchange, resp *message.Response) {
-	if e.service != nil {
+	if e.service != nil && !r.declined {
 		e.service.stats.observe(time.Now(), sample{
 			took:     time.Since(r.start),
 			answered: r.answered,
@@ -45,7 +46,12 @@ func (r *record) watch(e *Exchange, resp *message.Response) {
 		})
 	}
 	status := resp.Status
-	end := func() { r.end(e, status, r.err) }
+	end := func() {
+		if why := r.broke.Load(); why != nil {
+			r.err = *why
+		}
+		r.end(e, status, r.err)
+	}
 	switch {
 	case resp.Stream != nil:
 		resp.Stream = &countedStream{resp.Stream, r, end}
@@ -77,6 +83,10 @@ type countedBody struct {
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.record.bytes.Add(int64(n))
+	if err != nil && !errors.Is(err, io.EOF) {
+		why := "the answer broke off: " + err.Error()
+		b.record.broke.CompareAndSwap(nil, &why)
+	}
 	return n, err
 }
 
@@ -159,7 +169,7 @@ func (a *accessLog) write(e *Exchange, status int, err string) {
 		return
 	}
 	r := &e.record
-	attrs := []slog.Attr{
+	attrs := []any{
 		slog.String("method", e.req.Method),
 		slog.String("host", e.req.Authority),
 		slog.String("path", cutText(e.req.Target)),
@@ -187,7 +197,7 @@ func (a *accessLog) write(e *Exchange, status int, err string) {
 			attrs = append(attrs, slog.String(f.key, f.value))
 		}
 	}
-	a.log.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
+	a.log.Info("request", attrs...)
 }
 
 func clientText(a netip.Addr) string {

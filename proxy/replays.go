@@ -57,7 +57,6 @@ func (e *Exchange) replayError(err error) *message.Response {
 		r = replay.Errorf(replay.BadInstruction, "%v", err)
 	}
 	e.code = r.Code
-	e.served = e.proxy.setup.Geo
 	e.note("replay: " + r.Error())
 	resp := e.refuse(r.Status, r.Error())
 	if r.Code == replay.NoCandidate {
@@ -232,8 +231,8 @@ func (run *replayRun) fallback(ctx context.Context) *message.Response {
 		run.last = nothingSent(err)
 		return nil
 	}
-	run.Exchange.failed = value
-	defer func() { run.Exchange.failed = "" }()
+	run.failed = value
+	defer func() { run.failed = "" }()
 	return run.try(ctx, geo)
 }
 

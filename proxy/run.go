@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"anyedge/internal/message"
@@ -47,30 +48,53 @@ func (p *Proxy) bind(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// bindTries is how often a port is picked anew when port 0 was asked for and
+// the one of TCP is taken for UDP.
+const bindTries = 10
+
 // bind opens the listener's sockets at one address.
-func (l *listener) bind(ctx context.Context, a netip.AddrPort) error {
-	network := "4"
+func (l *listener) bind(ctx context.Context, a netip.AddrPort) (err error) {
+	for range bindTries {
+		err = l.bindOnce(ctx, a)
+		if a.Port() != 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	if err != nil {
+		return explainBind(err, a)
+	}
+	return nil
+}
+
+// bindOnce opens a TCP and a UDP socket, as far as the protocols need them, on
+// the same port; or none.
+func (l *listener) bindOnce(ctx context.Context, a netip.AddrPort) error {
+	version := "4"
 	if a.Addr().Is6() {
-		network = "6"
+		version = "6"
 	}
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
+	var stream net.Listener
 	if l.tls != nil || l.quic == nil {
-		socket, err := lc.Listen(ctx, "tcp"+network, a.String())
-		if err != nil {
-			return explainBind(err, "tcp"+network, a)
+		var err error
+		if stream, err = lc.Listen(ctx, "tcp"+version, a.String()); err != nil {
+			return err
 		}
-		l.sockets = append(l.sockets, socket)
-		if a.Port() == 0 {
-			a = netip.AddrPortFrom(a.Addr(), socket.Addr().(*net.TCPAddr).AddrPort().Port())
-		}
+		a = netip.AddrPortFrom(a.Addr(), stream.Addr().(*net.TCPAddr).AddrPort().Port())
 	}
 	if l.quic != nil {
-		socket, err := lc.ListenPacket(ctx, "udp"+network, a.String())
+		packets, err := lc.ListenPacket(ctx, "udp"+version, a.String())
 		if err != nil {
-			return explainBind(err, "udp"+network, a)
+			if stream != nil {
+				_ = stream.Close()
+			}
+			return err
 		}
-		l.packets = append(l.packets, socket)
+		l.packets = append(l.packets, packets)
+	}
+	if stream != nil {
+		l.sockets = append(l.sockets, stream)
 	}
 	return nil
 }
@@ -108,7 +132,6 @@ func (p *Proxy) start(ctx, accepting context.Context, running *sync.WaitGroup) {
 
 // start serves the listener's sockets.
 func (l *listener) start(ctx context.Context) {
-	l.engines = l.newEngines()
 	var bound []netip.AddrPort
 	for _, s := range l.sockets {
 		bound = append(bound, s.Addr().(*net.TCPAddr).AddrPort())

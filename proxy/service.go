@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,11 +25,11 @@ type pool interface {
 
 // A service is one configured service at work.
 type service struct {
-	cfg   ServiceConfig
-	pool  pool
-	via   string // element of Via for what its backends answer
+	cfg      ServiceConfig
+	pool     pool
+	via      string // element of Via for what its backends answer
 	patience time.Duration
-	stats stats
+	stats    stats
 }
 
 func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
@@ -70,15 +71,7 @@ func (s *service) paths() []string {
 
 // on reports whether the service is reached through the named listener.
 func (s *service) on(listener string) bool {
-	if len(s.cfg.Listeners) == 0 {
-		return true
-	}
-	for _, l := range s.cfg.Listeners {
-		if l == listener {
-			return true
-		}
-	}
-	return false
+	return len(s.cfg.Listeners) == 0 || slices.Contains(s.cfg.Listeners, listener)
 }
 
 // notedKey is the context key under which a request's exchange is found.

@@ -40,7 +40,7 @@ func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	fmt.Fprintln(screen, "Starting three geos, three regional routers and the links between them ...")
 	opts := lab.Options{
-		Dir: o.dir, App: o.app, Port: uint16(o.port), //nolint:gosec // checked to be a port
+		Dir: o.dir, App: o.app, Port: uint16(o.port),
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if !o.tour {

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -80,7 +79,9 @@ func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 	err := group.Run(ctx, func() {
 		n.log.Info("edged serves", "geo", n.geo, "node", n.name, "config", n.file, "digest", n.cfg.Digest(), "socket", n.cfg.Socket())
 	})
-	n.log.Info("edged ended")
+	if err == nil {
+		n.log.Info("edged ended")
+	}
 	return err
 }
 
@@ -118,7 +119,7 @@ func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Sig
 func newLogger(c proxy.LogConfig, level string, w io.Writer) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(cmp.Or(level, c.Level, "info"))); err != nil {
-		return nil, errors.Join(errUsage, fmt.Errorf("log level %q: want debug, info, warn or error", level))
+		return nil, fmt.Errorf("%w: log level %q: want debug, info, warn or error", errUsage, level)
 	}
 	o := &slog.HandlerOptions{Level: l}
 	if c.Format == "text" {

@@ -163,8 +163,8 @@ func (h *history) add(vip string, t transition) {
 	if h.vip == nil {
 		h.vip = map[string][]transition{}
 	}
-	list := append(h.vip[vip], t)
-	h.vip[vip] = list[max(0, len(list)-maxHistory):]
+	h.vip[vip] = append(h.vip[vip], t)
+	h.vip[vip] = h.vip[vip][max(0, len(h.vip[vip])-maxHistory):]
 }
 
 func (h *history) of(vip string) []transition {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"anyedge/bgp"
 	"anyedge/configs"
@@ -34,7 +37,6 @@ type node struct {
 	started     time.Time
 	shutdownMax time.Duration
 	log         *slog.Logger
-	ready       atomic.Bool
 
 	events  *recorder.Recorder
 	proxy   *proxy.Proxy
@@ -70,8 +72,8 @@ func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 	if n.name, err = cfg.NodeName(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.StateDir(), 0o700); err != nil {
-		return nil, fmt.Errorf("state.dir: %w", err)
+	if err := prepareState(cfg.StateDir()); err != nil {
+		return nil, err
 	}
 	keys, err := deriveKeys(cfg)
 	if err != nil {
@@ -92,6 +94,27 @@ func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 	n.steer = steering.NewController(n.gather, n.apply, part(log, "steering"))
 	n.admin = admin.New(admin.Config{Socket: cfg.Socket()}, source{n}, part(log, "admin"))
 	return n, nil
+}
+
+// prepareState makes the state directory and sees that it can be written: what
+// is kept there is written later, when nobody looks any more.
+func prepareState(dir string) error {
+	const hint = "set state.dir to one that this user may write"
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("state.dir: %w; %s", err, hint)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("state.dir: write to %s: %w; %s", dir, err, hint)
+	}
+	return nil
+}
+
+// missing adds what makes the fabric's keys when err is that one is not there.
+func missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; make the fabric's keys with: edgectl fabric init, then edgectl fabric issue", err)
+	}
+	return err
 }
 
 // aloneGeo names the geo of a node whose configuration has no geos.
@@ -118,7 +141,7 @@ func deriveKeys(cfg *configs.Config) (keys, error) {
 	}
 	text, err := cfg.Fabric.Secret.Load()
 	if err != nil {
-		return keys{}, fmt.Errorf("fabric.secret: %w", err)
+		return keys{}, fmt.Errorf("fabric.secret: %w", missing(err))
 	}
 	s, err := identity.ParseSecret(text)
 	if err != nil {
@@ -147,7 +170,7 @@ func (n *node) wireFabric() error {
 			n.events.Add(e.At, "fabric/"+e.Geo+"/"+e.Node, string(e.Kind)+": "+e.Text)
 		},
 	}, part(n.log, "fabric"))
-	return err
+	return missing(err)
 }
 
 func (n *node) wireProxy(k keys) error {

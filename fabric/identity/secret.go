@@ -11,9 +11,9 @@ import (
 	"fmt"
 )
 
-// secretTitle is the first line of a secret's file: it tells a reader what the
+// firstLine is the first line of a secret's file: it tells a reader what the
 // file is, and this package which form it has.
-const secretTitle = "edge fleet secret v1"
+const firstLine = "edge fleet secret v1"
 
 // A Secret is what all nodes of a fleet share and nobody else knows. Keys are
 // derived from it, it is never used as one.
@@ -30,8 +30,8 @@ func NewSecret() (Secret, error) {
 func ParseSecret(b []byte) (Secret, error) {
 	var s Secret
 	title, rest, _ := bytes.Cut(b, []byte("\n"))
-	if string(bytes.TrimSpace(title)) != secretTitle {
-		return s, fmt.Errorf("fleet secret: the first line is not %q; make one with: edgectl fabric init", secretTitle)
+	if string(bytes.TrimSpace(title)) != firstLine {
+		return s, fmt.Errorf("fleet secret: the first line is not %q; make one with: edgectl fabric init", firstLine)
 	}
 	raw, err := hex.DecodeString(string(bytes.TrimSpace(rest)))
 	if err != nil || len(raw) != len(s) {
@@ -43,7 +43,7 @@ func ParseSecret(b []byte) (Secret, error) {
 
 // Encode returns the form in which a secret is kept in a file.
 func (s Secret) Encode() []byte {
-	return fmt.Appendf(nil, "%s\n%x\n", secretTitle, s[:])
+	return fmt.Appendf(nil, "%s\n%x\n", firstLine, s[:])
 }
 
 // String hides the secret from logs.

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -101,7 +102,9 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	case <-ctx.Done():
 	}
 	err = srv.Close() // removes the socket's file
-	<-done
+	if ended := <-done; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	return err
 }
 
@@ -284,10 +287,5 @@ func inGroup(u *user.User, group string) bool {
 	if err != nil {
 		return false
 	}
-	for _, id := range ids {
-		if id == g.Gid {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(ids, g.Gid)
 }

@@ -27,6 +27,7 @@ var Table = map[string][]string{
 		"proxy/...", "bgp", "fabric", "replay", "internal/world", "internal/steering",
 		"internal/admin", "internal/secret", "internal/message",
 	},
+	"configs/gen": {"configs", "internal/message"},
 
 	"proxy":           {"proxy/...", "replay", "internal/message", "internal/world"},
 	"proxy/upstream":  {"proxy/h1", "proxy/h2", "internal/message"},
@@ -43,18 +44,23 @@ var Table = map[string][]string{
 	"fabric/identity": {"internal/secret"},
 	"bgp":             {"bgp/bfd", "internal/secret"},
 
-	"internal/message/nethttp": {"internal/message"},
-	"internal/steering":        {"internal/world"},
-	"internal/admin":           {"internal/api", "internal/world"},
-	"internal/admin/client":    {"internal/api", "internal/world"},
+	"internal/message/nethttp":            {"internal/message"},
+	"internal/message/nethttp/enginetest": {"internal/message"}, // one suite for every engine's tests
+	"internal/steering":                   {"internal/world"},
+	"internal/admin":                      {"internal/api", "internal/world"},
+	"internal/admin/client":               {"internal/api", "internal/world"},
 }
 
 // TestOnly are packages that any package's tests may import as well.
 var TestOnly = []string{"internal/testpeer", "internal/lab"}
 
+// TestMore says what else the tests of a package import: the plans that a
+// proxy's door is given.
+var TestMore = map[string][]string{"proxy": {"internal/steering"}}
+
 // StdlibOnly are packages that import nothing outside the standard library
 // and ours.
-var StdlibOnly = []string{"internal/world", "internal/message", "internal/message/nethttp", "internal/api", "internal/steering", "internal/lifecycle", "internal/recorder"}
+var StdlibOnly = []string{"internal/world", "internal/message", "internal/api", "internal/steering", "internal/lifecycle", "internal/recorder"}
 
 // Allowed reports whether package from may import package to, both relative to
 // the module.

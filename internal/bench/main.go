@@ -51,8 +51,9 @@ var benches = map[string]bench{
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -76,7 +77,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	report := Report{Bench: args[0], Machine: machine(ctx), Commit: commit(ctx), Rows: rows}
-	if err := print(os.Stdout, report); err != nil {
+	if err := table(os.Stdout, report); err != nil {
 		return err
 	}
 	if *file == "" {
@@ -97,8 +98,8 @@ func usage() error {
 	return fmt.Errorf("want NAME [--json FILE]; there are:%s", names.String())
 }
 
-// print writes the report as a table.
-func print(w io.Writer, r Report) error {
+// table writes the report as a table.
+func table(w io.Writer, r Report) error {
 	fmt.Fprintf(w, "%s on %s, commit %s\n", r.Bench, r.Machine, r.Commit)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "CASE\tFIGURE\tUNIT\tREFERENCE\tBAR\tRESULT")

@@ -146,7 +146,7 @@ func start(ctx context.Context, f files) ([]*contestant, error) {
 			return all, err
 		}
 		args := append([]string{"-c", "0"}, append(commands[i].args, conf)...)
-		c.process = exec.CommandContext(ctx, "taskset", args...) //nolint:gosec // programs and files of this benchmark
+		c.process = exec.CommandContext(ctx, "taskset", args...)
 		c.process.Stderr = os.Stderr
 		c.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := c.process.Start(); err != nil {

@@ -123,7 +123,7 @@ var succeeded = regexp.MustCompile(`(\d+) succeeded`)
 func h2load(ctx context.Context, l load, port, n int) error {
 	args := append([]string{"-c", "1", "h2load", "-n", strconv.Itoa(n), "-t", "1"}, l.args...)
 	args = append(args, fmt.Sprintf("https://127.0.0.1:%d/", port))
-	out, err := exec.CommandContext(ctx, "taskset", args...).CombinedOutput() //nolint:gosec // arguments of this benchmark
+	out, err := exec.CommandContext(ctx, "taskset", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("h2load: %w: %s", err, out)
 	}
@@ -137,7 +137,7 @@ func h2load(ctx context.Context, l load, port, n int) error {
 // startBackend answers 1 KiB to everything, in this process, which is pinned
 // to core 1 with the load.
 func startBackend(ctx context.Context) (func(), error) {
-	if out, err := exec.CommandContext(ctx, "taskset", "-a", "-cp", "1", strconv.Itoa(os.Getpid())).CombinedOutput(); err != nil { //nolint:gosec // our own pid
+	if out, err := exec.CommandContext(ctx, "taskset", "-a", "-cp", "1", strconv.Itoa(os.Getpid())).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("taskset: %s", out)
 	}
 	var lc net.ListenConfig

@@ -127,3 +127,43 @@ func TestBodyTrailer(t *testing.T) {
 		t.Fatalf("trailer = %v", got)
 	}
 }
+
+// A reader that waits for a silent client must not wait for it any longer when
+// its try is over: the source has nothing until the end of this test.
+func TestBodyFreesAWaitingReader(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		free func(*message.Body, io.Closer) error
+	}{
+		{"reader closed", func(_ *message.Body, r io.Closer) error { return r.Close() }},
+		{"later reader opened", func(b *message.Body, _ io.Closer) error { _, err := b.Open(); return err }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pr, pw := io.Pipe()
+			b := message.NewBody(pr, -1, message.KiB, nil)
+			first, err := b.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { _, err := first.Read(make([]byte, 1)); done <- err }()
+			if _, err := pw.Write(nil); err != nil { // returns when the source is being read
+				t.Fatal(err)
+			}
+			if err := tt.free(b, first); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; err == nil {
+				t.Fatal("the read ended without an error")
+			}
+			go func() { _, _ = pw.Write([]byte("late")); _ = pw.Close() }()
+			second, err := b.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(second); err != nil || string(got) != "late" {
+				t.Fatalf("the next try read %q, %v", got, err)
+			}
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,10 +14,28 @@ import (
 
 // A run is a controller in a bubble of its own time, and what it did.
 type run struct {
-	c       *steering.Controller
+	c *steering.Controller
+
+	mu      sync.Mutex      // guards the rest
 	at      []time.Duration // of each plan that was applied
 	applied *steering.Plan
 	view    func(now time.Time) *steering.View
+}
+
+// done returns when plans were applied so far, and the last one.
+func (r *run) done() ([]time.Duration, *steering.Plan) {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at, r.applied
+}
+
+// gather is the controller's.
+func (r *run) gather(now time.Time) *steering.View {
+	r.mu.Lock()
+	view := r.view
+	r.mu.Unlock()
+	return view(now)
 }
 
 // start runs a controller until the test ends.
@@ -24,10 +43,12 @@ func start(t *testing.T, view func(now time.Time) *steering.View) *run {
 	t.Helper()
 	r := &run{view: view}
 	begin := time.Now()
-	r.c = steering.NewController(
-		func(now time.Time) *steering.View { return r.view(now) },
-		func(p *steering.Plan) { r.at, r.applied = append(r.at, time.Since(begin)), p },
-		slog.New(slog.NewTextHandler(t.Output(), nil)))
+	apply := func(p *steering.Plan) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.at, r.applied = append(r.at, time.Since(begin)), p
+	}
+	r.c = steering.NewController(r.gather, apply, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if r.c.Plan() == nil {
 		t.Fatal("no plan before Run")
 	}
@@ -44,6 +65,10 @@ func start(t *testing.T, view func(now time.Time) *steering.View) *run {
 	return r
 }
 
+// pass lets time go by in the bubble.
+func pass(d time.Duration) { <-time.After(d) }
+
+// steady is a healthy geo.
 func steady(now time.Time) *steering.View {
 	e := newEdge()
 	e.view.Now, e.view.Started, e.view.VIPs[0].ProxyAlive = now, now, now
@@ -53,13 +78,12 @@ func steady(now time.Time) *steering.View {
 func TestControllerTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, steady)
-		if len(r.at) != 1 || r.c.Plan() != r.applied {
-			t.Fatalf("ready after %d decisions, want one that is published", len(r.at))
+		if at, p := r.done(); len(at) != 1 || r.c.Plan() != p {
+			t.Fatalf("ready after %d decisions, want one that is published", len(at))
 		}
-		time.Sleep(time.Second + time.Millisecond)
-		synctest.Wait()
-		if len(r.at) != 11 || r.c.Plan() != r.applied {
-			t.Errorf("%d decisions in a second, want 11: %v", len(r.at), r.at)
+		pass(time.Second + time.Millisecond)
+		if at, p := r.done(); len(at) != 11 || r.c.Plan() != p {
+			t.Errorf("%d decisions in a second, want 11: %v", len(at), at)
 		}
 	})
 }
@@ -67,44 +91,41 @@ func TestControllerTicks(t *testing.T) {
 func TestControllerWake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, steady)
-		time.Sleep(50 * time.Millisecond)
+		pass(50 * time.Millisecond)
 		for range 100 {
 			r.c.Wake()
 		}
-		synctest.Wait()
-		if len(r.at) != 2 || r.at[1] != 50*time.Millisecond {
-			t.Errorf("decisions at %v, want one at once after a wake", r.at)
+		if at, _ := r.done(); len(at) != 2 || at[1] != 50*time.Millisecond {
+			t.Errorf("decisions at %v, want one at once after a wake", at)
 		}
 		for range 100 { // whoever wakes it all the time gets no more than 100 a second
 			r.c.Wake()
-			time.Sleep(time.Millisecond)
+			pass(time.Millisecond)
 		}
-		synctest.Wait()
-		if n := len(r.at) - 2; n < 9 || n > 11 {
+		at, _ := r.done()
+		if n := len(at) - 2; n < 9 || n > 11 {
 			t.Errorf("%d decisions in 100ms of wakes, want about 10", n)
 		}
-		time.Sleep(110 * time.Millisecond)
-		synctest.Wait()
-		if since := 260*time.Millisecond - r.at[len(r.at)-1]; since > 100*time.Millisecond {
-			t.Errorf("the last decision is %s old: ticking ended with the wakes", since)
+		pass(110 * time.Millisecond)
+		if at, _ := r.done(); 260*time.Millisecond-at[len(at)-1] > 100*time.Millisecond {
+			t.Errorf("decisions at %v: ticking ended with the wakes", at)
 		}
 	})
 }
 
 func TestControllerWithoutView(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		none := func(time.Time) *steering.View { return nil }
-		r := start(t, none)
-		time.Sleep(time.Second)
-		synctest.Wait()
-		if len(r.at) != 0 || r.c.Plan() == nil {
-			t.Errorf("%d plans applied without a view, plan %v", len(r.at), r.c.Plan())
+		r := start(t, func(time.Time) *steering.View { return nil })
+		pass(time.Second + 50*time.Millisecond)
+		if at, _ := r.done(); len(at) != 0 || r.c.Plan() == nil {
+			t.Errorf("%d plans applied without a view, plan %v", len(at), r.c.Plan())
 		}
+		r.mu.Lock()
 		r.view = steady
+		r.mu.Unlock()
 		r.c.Wake()
-		synctest.Wait()
-		if len(r.at) != 1 {
-			t.Errorf("%d plans applied once there is a view, want 1", len(r.at))
+		if at, _ := r.done(); len(at) != 1 {
+			t.Errorf("%d plans applied once there is a view, want 1", len(at))
 		}
 	})
 }
@@ -116,7 +137,7 @@ func TestControllerLateTicks(t *testing.T) {
 		ticks := 0
 		r := start(t, func(now time.Time) *steering.View {
 			if ticks++; ticks%3 == 0 {
-				time.Sleep(350 * time.Millisecond)
+				pass(350 * time.Millisecond)
 				now = time.Now()
 			}
 			v := steady(now)
@@ -127,7 +148,7 @@ func TestControllerLateTicks(t *testing.T) {
 			last = now
 			return v
 		})
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		synctest.Wait()
 		near(t, "offered", r.c.Plan().Shed.Offered, 200, 3)
 	})

@@ -89,11 +89,11 @@ func (e *edge) decide(now time.Time) *steering.Plan {
 }
 
 // until decides every 100 ms up to now, the last time at now.
-func (e *edge) until(now time.Time) *steering.Plan {
+func (e *edge) until(now time.Time) {
 	for e.view.Now.Add(100 * time.Millisecond).Before(now) {
 		e.decide(e.view.Now.Add(100 * time.Millisecond))
 	}
-	return e.decide(now)
+	e.decide(now)
 }
 
 // www returns the plan of the edge's VIP.
@@ -115,5 +115,3 @@ func (e *edge) up(t *testing.T) {
 		t.Fatalf("www is %s 31s after the start: %s", vip.State, vip.Cause)
 	}
 }
-
-func ptr[T any](x T) *T { return &x }

@@ -15,7 +15,7 @@ const (
 type Told struct {
 	Shedding bool
 	Share    float64 // of the demand, placed elsewhere
-	Refuse   float64 // RefuseShare
+	Refuse   float64 // RefuseShare, when that began
 }
 
 // An Event is one line of the event log.
@@ -31,17 +31,26 @@ type Event struct {
 // tell decides whether the load has changed enough for an event.
 func (o *overload) tell() {
 	p, m := &o.plan, &o.mem
-	now := Told{Shedding: p.Shedding, Refuse: p.RefuseShare}
+	share := 0.0
 	if p.Offered > 0 {
-		now.Share = (p.Need - p.Left) / p.Offered
+		share = (p.Need - p.Left) / p.Offered
 	}
 	m.ToldBy += o.sec
-	turned := now.Shedding != m.Told.Shedding || (now.Refuse > 0) != (m.Told.Refuse > 0)
-	moved := math.Abs(now.Share-m.Told.Share) > tellChange*m.Told.Share || math.Abs(now.Refuse-m.Told.Refuse) > tellChange*m.Told.Refuse
-	if turned || moved && m.ToldBy >= tellPause {
-		m.Told, m.ToldBy = now, 0
+	calm := m.ToldBy >= tellPause
+	before := m.Told
+	if p.Shedding != m.Told.Shedding || calm && moved(m.Told.Share, share) {
+		m.Told.Shedding, m.Told.Share = p.Shedding, share
+	}
+	if (p.RefuseShare > 0) != (m.Told.Refuse > 0) {
+		m.Told.Refuse = p.RefuseShare
+	}
+	if m.Told != before {
+		m.ToldBy = 0
 	}
 }
+
+// moved reports whether a share changed by more than a tenth.
+func moved(before, now float64) bool { return math.Abs(now-before) > tellChange*before }
 
 // Events returns what changed from prev to next that an engineer wants to
 // read later: transitions of VIPs, the guard stepping in, and sheds that start,

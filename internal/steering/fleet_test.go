@@ -27,7 +27,7 @@ func TestLastGeoStays(t *testing.T) {
 			t.Run(fmt.Sprintf("lag %d wait %s", lag, wait), func(t *testing.T) {
 				f := newFleet(1, 10, 10, 10)
 				for _, g := range f.geos {
-					g.edge.view.VIPs[0].Config.Drain.Wait = ptr(wait)
+					g.edge.view.VIPs[0].Config.Drain.Wait = new(wait)
 				}
 				f.run(35)
 				if got := len(f.onWire()); got != 3 {

@@ -69,7 +69,7 @@ type overload struct {
 	capacity   float64 // what healthy backends can do of it
 	healthy    int
 	total      int
-	dead       string // a service whose local backends are all down
+	dead       string // a service whose local backends are all down: foreign requests may be for it
 
 	plan ShedPlan
 	why  []Reason
@@ -103,7 +103,7 @@ func (o *overload) size() {
 			continue
 		}
 		o.healthy, o.total = o.healthy+s.Healthy, o.total+s.Total
-		if s.Healthy == 0 && o.dead == "" {
+		if s.Healthy == 0 && !s.Exempt && o.dead == "" {
 			o.dead = s.Name
 		}
 	}

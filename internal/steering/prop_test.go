@@ -31,9 +31,9 @@ func newWalk(t *rapid.T) *walk {
 	}
 	w.view.CapacityRPS = rapid.SampledFrom([]float64{0, 50, 300, 5000}).Draw(t, "capacity")
 	w.view.Config.Target = rapid.SampledFrom([]float64{0, 0.5, 0.95}).Draw(t, "target")
-	w.view.VIPs[0].Config.Guard.MinOthers = ptr(rapid.IntRange(0, 3).Draw(t, "min_others"))
-	w.view.VIPs[0].Config.Drain.Wait = ptr(time.Duration(rapid.IntRange(0, 2).Draw(t, "wait")) * time.Second)
-	fast := steering.StabilityConfig{Rise: ptr(time.Second), Fall: ptr(time.Second), HoldUp: ptr(time.Second), HoldDown: ptr(3 * time.Second)}
+	w.view.VIPs[0].Config.Guard.MinOthers = new(rapid.IntRange(0, 3).Draw(t, "min_others"))
+	w.view.VIPs[0].Config.Drain.Wait = new(time.Duration(rapid.IntRange(0, 2).Draw(t, "wait")) * time.Second)
+	fast := steering.StabilityConfig{Rise: new(time.Second), Fall: new(time.Second), HoldUp: new(time.Second), HoldDown: new(3 * time.Second)}
 	if rapid.Bool().Draw(t, "fast") {
 		w.view.VIPs[0].Config.Stability = fast
 	}

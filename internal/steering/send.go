@@ -77,6 +77,9 @@ type claim struct {
 // unmeasured, too far, forbidden or being drained have none.
 func (o *overload) claims() []claim {
 	var list []claim
+	if services := o.v.Services; len(services) > 0 && !slices.ContainsFunc(services, func(s ServiceView) bool { return !s.Exempt }) {
+		return nil // nothing here may be shed
+	}
 	for _, g := range o.v.others() {
 		if o.eligible(g) {
 			list = append(list, claim{g.Name, g.RTT, o.claim(g)})

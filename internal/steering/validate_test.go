@@ -49,7 +49,7 @@ func text(err error) string {
 func TestValidateConfig(t *testing.T) {
 	good := []steering.Config{
 		{},
-		{Mode: "observe", Signals: []string{"rps"}, Target: 0.85, MaxRTT: ptr(time.Second), NeverTo: []string{"nrt"}, ExemptServices: []string{"shop"}},
+		{Mode: "observe", Signals: []string{"rps"}, Target: 0.85, MaxRTT: new(time.Second), NeverTo: []string{"nrt"}, ExemptServices: []string{"shop"}},
 	}
 	for _, c := range good {
 		if err := c.Validate(); err != nil {
@@ -57,7 +57,7 @@ func TestValidateConfig(t *testing.T) {
 		}
 	}
 	bad := steering.Config{
-		Mode: "maybe", Signals: []string{"rps", "cpu"}, Target: 1.2, MaxRTT: ptr(time.Duration(0)),
+		Mode: "maybe", Signals: []string{"rps", "cpu"}, Target: 1.2, MaxRTT: new(time.Duration(0)),
 		NeverTo: []string{"nrt", "nrt"}, ExemptServices: []string{"No"},
 	}
 	want := []string{
@@ -77,8 +77,8 @@ func TestValidateVIP(t *testing.T) {
 	good := steering.VIPConfig{
 		Name: "www", Prefixes: prefixes, Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.10")}, Geos: []string{"all"},
 		Announce: steering.AnnounceConfig{Mode: "shadow", When: "fraction(0.5)", Communities: []string{"65001:100"}, LargeCommunities: []string{"4200000000:1:1"}, Prepend: 10},
-		Drain:    steering.DrainConfig{Prepend: ptr(0), Wait: ptr(time.Duration(0)), Max: ptr(time.Duration(0))},
-		Guard:    steering.GuardConfig{MinOthers: ptr(0), LastGeo: "keep"},
+		Drain:    steering.DrainConfig{Prepend: new(0), Wait: new(time.Duration(0)), Max: new(time.Duration(0))},
+		Guard:    steering.GuardConfig{MinOthers: new(0), LastGeo: "keep"},
 	}
 	if err := good.Validate(); err != nil {
 		t.Error(err)
@@ -89,9 +89,9 @@ func TestValidateVIP(t *testing.T) {
 		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::1")},
 		Geos:      []string{"all", "any"},
 		Announce:  steering.AnnounceConfig{Mode: "on", When: "often", Communities: []string{"65536:1", "65535:0", "1"}, LargeCommunities: []string{"1:1"}, Prepend: 11},
-		Drain:     steering.DrainConfig{Prepend: ptr(-1), Wait: ptr(time.Hour), Max: ptr(-time.Second)},
-		Stability: steering.StabilityConfig{Rise: ptr(-time.Second), Fall: ptr(-time.Second), HoldUp: ptr(-time.Second), HoldDown: ptr(-time.Second)},
-		Guard:     steering.GuardConfig{MinOthers: ptr(-1), LastGeo: "stay"},
+		Drain:     steering.DrainConfig{Prepend: new(-1), Wait: new(time.Hour), Max: new(-time.Second)},
+		Stability: steering.StabilityConfig{Rise: new(-time.Second), Fall: new(-time.Second), HoldUp: new(-time.Second), HoldDown: new(-time.Second)},
+		Guard:     steering.GuardConfig{MinOthers: new(-1), LastGeo: "stay"},
 	}
 	want := []string{
 		`name: "WWW" is not a name: want a-z, then a-z, 0-9 or -`,

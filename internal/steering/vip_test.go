@@ -138,7 +138,7 @@ var stories = []struct {
 		{40, "ana drains", drain("fra"), "draining since 40: " + ana + " [want withdrawn] [blocked drain-wait] [next withdrawn at 60]"},
 		{60, "", nil, "withdrawn since 60: " + ana},
 	}},
-	{"min_others: 2", func(e *edge) { e.view.VIPs[0].Config.Guard.MinOthers = ptr(2); e.says("nrt", "draining") }, []step{
+	{"min_others: 2", func(e *edge) { e.view.VIPs[0].Config.Guard.MinOthers = new(2); e.says("nrt", "draining") }, []step{
 		{30, "", nil, up0},
 		{40, "ana drains", drain("fra"), "draining since 40: " + ana + " [want withdrawn] [blocked guard]"},
 		{70, "nrt announces again", func(e *edge) { e.says("nrt", "announced") }, "withdrawn since 70: " + ana},
@@ -210,8 +210,8 @@ var stories = []struct {
 		{50, "and in again", here(true), "announced since 50: " + alive},
 	}},
 	{"timers of 0", func(e *edge) {
-		e.view.VIPs[0].Config.Stability = steering.StabilityConfig{Rise: ptr(time.Duration(0)), Fall: ptr(time.Duration(0)), HoldUp: ptr(time.Duration(0)), HoldDown: ptr(time.Duration(0))}
-		e.view.VIPs[0].Config.Drain.Wait = ptr(time.Duration(0))
+		e.view.VIPs[0].Config.Stability = steering.StabilityConfig{Rise: new(time.Duration(0)), Fall: new(time.Duration(0)), HoldUp: new(time.Duration(0)), HoldDown: new(time.Duration(0))}
+		e.view.VIPs[0].Config.Drain.Wait = new(time.Duration(0))
 	}, []step{
 		{0, "", nil, "announced since 0: " + alive},
 		{1, "all backends die", backendsUp(0), "withdrawn since 1: " + dead},

@@ -21,28 +21,28 @@ type BIRD struct {
 // StartBIRD runs BIRD with the configuration. For sessions on loopback say
 // "local 127.0.0.2 port N as …; multihop; strict bind yes;" and have no kernel
 // protocol.
-func StartBIRD(t testing.TB, conf string) *BIRD {
-	t.Helper()
-	Need(t, "bird", "birdc")
-	dir := t.TempDir()
+func StartBIRD(tb testing.TB, conf string) *BIRD {
+	tb.Helper()
+	Need(tb, "bird", "birdc")
+	dir := tb.TempDir()
 	b := &BIRD{socket: filepath.Join(dir, "bird.ctl")}
-	write(t, filepath.Join(dir, "bird.conf"), conf)
+	write(tb, filepath.Join(dir, "bird.conf"), conf)
 	b.process = process{name: "bird", args: []string{
 		"-f", "-c", filepath.Join(dir, "bird.conf"), "-s", b.socket, "-P", filepath.Join(dir, "bird.pid"),
 	}}
-	b.Start(t)
+	b.Start(tb)
 	return b
 }
 
 // Start runs BIRD again after Kill or Stop, and waits until it answers.
-func (b *BIRD) Start(t testing.TB) {
-	t.Helper()
-	b.start(t)
-	WaitFor(t, "bird to answer", func() bool {
+func (b *BIRD) Start(tb testing.TB) {
+	tb.Helper()
+	b.start(tb)
+	WaitFor(tb, "bird to answer", func() bool {
 		if !b.running() {
-			t.Fatalf("bird ended by itself:\n%s", b.output)
+			tb.Fatalf("bird ended by itself:\n%s", b.output)
 		}
-		return strings.Contains(b.ask(t, "show status"), "Daemon is up")
+		return strings.Contains(b.ask(tb, "show status"), "Daemon is up")
 	})
 }
 
@@ -52,22 +52,28 @@ func (b *BIRD) Kill() { b.stop(syscall.SIGKILL) }
 // Stop shuts BIRD down; it tells its neighbors.
 func (b *BIRD) Stop() { b.stop(syscall.SIGTERM) }
 
+// Freeze lets BIRD do nothing until Thaw; the kernel still takes its bytes.
+func (b *BIRD) Freeze() { b.signal(syscall.SIGSTOP) }
+
+// Thaw ends Freeze.
+func (b *BIRD) Thaw() { b.signal(syscall.SIGCONT) }
+
 // Log is what BIRD has logged.
 func (b *BIRD) Log() string { return b.output.String() }
 
 // Ask returns birdc's answer to a command.
-func (b *BIRD) Ask(t testing.TB, command string) string {
-	t.Helper()
-	return b.ask(t, command)
+func (b *BIRD) Ask(tb testing.TB, command string) string {
+	tb.Helper()
+	return b.ask(tb, command)
 }
 
-func (b *BIRD) ask(t testing.TB, command string) string {
-	t.Helper()
+func (b *BIRD) ask(tb testing.TB, command string) string {
+	tb.Helper()
 	args := append([]string{"-r", "-s", b.socket}, strings.Fields(command)...)
 	if strings.HasPrefix(command, "disable") || strings.HasPrefix(command, "enable") {
 		args = args[1:] // -r refuses what changes something
 	}
-	out, err := exec.CommandContext(t.Context(), find("birdc"), args...).CombinedOutput() //nolint:gosec // a test's own command
+	out, err := exec.CommandContext(tb.Context(), find("birdc"), args...).CombinedOutput()
 	if err != nil {
 		return ""
 	}
@@ -75,17 +81,17 @@ func (b *BIRD) ask(t testing.TB, command string) string {
 }
 
 // Established reports whether the named protocol's session is up.
-func (b *BIRD) Established(t testing.TB, protocol string) bool {
-	t.Helper()
-	return strings.Contains(b.ask(t, "show protocols "+protocol), "Established")
+func (b *BIRD) Established(tb testing.TB, protocol string) bool {
+	tb.Helper()
+	return strings.Contains(b.ask(tb, "show protocols "+protocol), "Established")
 }
 
 // Routes returns the routes that the named protocol learned, by prefix.
-func (b *BIRD) Routes(t testing.TB, protocol string) map[netip.Prefix]Route {
-	t.Helper()
+func (b *BIRD) Routes(tb testing.TB, protocol string) map[netip.Prefix]Route {
+	tb.Helper()
 	routes := make(map[netip.Prefix]Route)
 	var at netip.Prefix
-	for line := range strings.Lines(b.ask(t, "show route all protocol "+protocol)) {
+	for line := range strings.Lines(b.ask(tb, "show route all protocol "+protocol)) {
 		fields := strings.Fields(line)
 		if len(fields) == 0 {
 			continue

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,18 +22,18 @@ type ExaBGP struct {
 
 // StartExaBGP runs ExaBGP, listening on addr and port. session is the body of
 // one neighbor section; neighbor is its address.
-func StartExaBGP(t testing.TB, addr string, port uint16, neighbor, session string) *ExaBGP {
-	t.Helper()
-	Need(t, "exabgp")
-	dir := t.TempDir()
+func StartExaBGP(tb testing.TB, addr string, port uint16, neighbor, session string) *ExaBGP {
+	tb.Helper()
+	Need(tb, "exabgp")
+	dir := tb.TempDir()
 	e := &ExaBGP{heard: filepath.Join(dir, "heard")}
-	write(t, e.heard, "")
+	write(tb, e.heard, "")
 	script := filepath.Join(dir, "write-down")
-	write(t, script, fmt.Sprintf(writeDown, e.heard))
+	write(tb, script, fmt.Sprintf(writeDown, e.heard))
 	if err := os.Chmod(script, 0o755); err != nil { //nolint:gosec // ExaBGP runs it
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "exabgp.conf"), fmt.Sprintf(`
+	write(tb, filepath.Join(dir, "exabgp.conf"), fmt.Sprintf(`
 process heard { run %s; encoder json; }
 neighbor %s {
 	passive;
@@ -40,14 +41,18 @@ neighbor %s {
 	api { processes [ heard ]; receive { parsed; update; } }
 }
 `, script, neighbor, session))
+	me, err := user.Current()
+	if err != nil {
+		tb.Fatal(err)
+	}
 	e.process = process{
 		name: "exabgp", args: []string{filepath.Join(dir, "exabgp.conf")},
 		env: []string{
 			"exabgp.tcp.bind=" + addr, "exabgp.tcp.port=" + strconv.Itoa(int(port)),
-			"exabgp.daemon.user=root", "exabgp.api.cli=false", "exabgp.api.ack=false", "exabgp.log.destination=stdout",
+			"exabgp.daemon.user=" + me.Username, "exabgp.api.cli=false", "exabgp.api.ack=false", "exabgp.log.destination=stdout",
 		},
 	}
-	e.start(t)
+	e.start(tb)
 	return e
 }
 
@@ -87,11 +92,11 @@ type exaMessage struct {
 type exaNLRI struct{ NLRI netip.Prefix }
 
 // Routes returns the routes that stand after everything heard so far.
-func (e *ExaBGP) Routes(t testing.TB) map[netip.Prefix]Route {
-	t.Helper()
+func (e *ExaBGP) Routes(tb testing.TB) map[netip.Prefix]Route {
+	tb.Helper()
 	text, err := os.ReadFile(e.heard)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	routes := make(map[netip.Prefix]Route)
 	for line := range strings.Lines(string(text)) {

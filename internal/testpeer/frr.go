@@ -22,33 +22,33 @@ type FRR struct {
 // StartFRR runs bgpd with the configuration, listening on addr and port. It
 // installs no route. Sessions on loopback need "neighbor … passive" and
 // "neighbor … disable-connected-check".
-func StartFRR(t testing.TB, addr string, port uint16, conf string) *FRR {
-	t.Helper()
-	Need(t, "bgpd", "vtysh")
-	NeedRoot(t) // bgpd insists on changing its user
-	dir := t.TempDir()
+func StartFRR(tb testing.TB, addr string, port uint16, conf string) *FRR {
+	tb.Helper()
+	Need(tb, "bgpd", "vtysh")
+	NeedRoot(tb) // bgpd insists on changing its user
+	dir := tb.TempDir()
 	f := &FRR{vty: filepath.Join(dir, "vty")}
 	if err := os.Mkdir(f.vty, 0o755); err != nil { //nolint:gosec // bgpd drops its privileges and writes here
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "bgpd.conf"), conf)
+	write(tb, filepath.Join(dir, "bgpd.conf"), conf)
 	f.process = process{name: "bgpd", args: []string{
 		"-f", filepath.Join(dir, "bgpd.conf"), "-n", "-Z", "-S", "-P", "0", "-p", strconv.Itoa(int(port)), "-l", addr,
 		"-i", filepath.Join(dir, "bgpd.pid"), "--vty_socket", f.vty, "--log", "stdout",
 	}}
-	f.Start(t)
+	f.Start(tb)
 	return f
 }
 
 // Start runs bgpd again after Kill, and waits until it answers.
-func (f *FRR) Start(t testing.TB) {
-	t.Helper()
-	f.start(t)
-	WaitFor(t, "bgpd to answer", func() bool {
+func (f *FRR) Start(tb testing.TB) {
+	tb.Helper()
+	f.start(tb)
+	WaitFor(tb, "bgpd to answer", func() bool {
 		if !f.running() {
-			t.Fatalf("bgpd ended by itself:\n%s", f.output)
+			tb.Fatalf("bgpd ended by itself:\n%s", f.output)
 		}
-		return strings.Contains(f.Ask(t, "show version"), "FRRouting")
+		return strings.Contains(f.Ask(tb, "show version"), "FRRouting")
 	})
 }
 
@@ -56,9 +56,9 @@ func (f *FRR) Start(t testing.TB) {
 func (f *FRR) Kill() { f.stop(syscall.SIGKILL) }
 
 // Ask returns vtysh's answer to a command.
-func (f *FRR) Ask(t testing.TB, command string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), find("vtysh"), "--vty_socket", f.vty, "-d", "bgpd", "-c", command).CombinedOutput() //nolint:gosec // a test's own command
+func (f *FRR) Ask(tb testing.TB, command string) string {
+	tb.Helper()
+	out, err := exec.CommandContext(tb.Context(), find("vtysh"), "--vty_socket", f.vty, "-d", "bgpd", "-c", command).CombinedOutput()
 	if err != nil {
 		return ""
 	}
@@ -66,10 +66,10 @@ func (f *FRR) Ask(t testing.TB, command string) string {
 }
 
 // Established reports whether the session with the neighbor is up.
-func (f *FRR) Established(t testing.TB, neighbor string) bool {
-	t.Helper()
+func (f *FRR) Established(tb testing.TB, neighbor string) bool {
+	tb.Helper()
 	var out map[string]struct{ BgpState string }
-	if json.Unmarshal([]byte(f.Ask(t, "show bgp neighbors "+neighbor+" json")), &out) != nil {
+	if json.Unmarshal([]byte(f.Ask(tb, "show bgp neighbors "+neighbor+" json")), &out) != nil {
 		return false
 	}
 	return out[neighbor].BgpState == "Established"
@@ -93,19 +93,19 @@ type frrRoute struct {
 }
 
 // Routes returns the IPv4 and IPv6 routes that bgpd knows, by prefix.
-func (f *FRR) Routes(t testing.TB) map[netip.Prefix]Route {
-	t.Helper()
+func (f *FRR) Routes(tb testing.TB) map[netip.Prefix]Route {
+	tb.Helper()
 	routes := make(map[netip.Prefix]Route)
 	for _, family := range []string{"ipv4", "ipv6"} {
 		var table struct {
 			Routes map[netip.Prefix]json.RawMessage
 		}
-		if json.Unmarshal([]byte(f.Ask(t, "show bgp "+family+" unicast json")), &table) != nil {
+		if json.Unmarshal([]byte(f.Ask(tb, "show bgp "+family+" unicast json")), &table) != nil {
 			continue
 		}
 		for prefix := range table.Routes {
 			var r frrRoute
-			answer := f.Ask(t, "show bgp "+family+" unicast "+prefix.String()+" json")
+			answer := f.Ask(tb, "show bgp "+family+" unicast "+prefix.String()+" json")
 			if json.Unmarshal([]byte(answer), &r) == nil && len(r.Paths) > 0 {
 				routes[prefix] = r.route(prefix)
 			}

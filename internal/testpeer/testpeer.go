@@ -25,30 +25,30 @@ const Patience = 60 * time.Second
 
 // Unavailable skips the test for the given reason, or fails it when
 // EDGE_TEST_STRICT=1.
-func Unavailable(t testing.TB, reason string) {
-	t.Helper()
+func Unavailable(tb testing.TB, reason string) {
+	tb.Helper()
 	if os.Getenv("EDGE_TEST_STRICT") == "1" {
-		t.Fatalf("%s (EDGE_TEST_STRICT=1)", reason)
+		tb.Fatalf("%s (EDGE_TEST_STRICT=1)", reason)
 	}
-	t.Skip(reason)
+	tb.Skip(reason)
 }
 
 // Need makes sure that the programs are installed. Each is a name, searched in
 // PATH and where Debian puts daemons, or a path.
-func Need(t testing.TB, programs ...string) {
-	t.Helper()
+func Need(tb testing.TB, programs ...string) {
+	tb.Helper()
 	for _, p := range programs {
 		if find(p) == "" {
-			Unavailable(t, p+" is not installed")
+			Unavailable(tb, p+" is not installed")
 		}
 	}
 }
 
 // NeedRoot makes sure that the test runs as root.
-func NeedRoot(t testing.TB) {
-	t.Helper()
+func NeedRoot(tb testing.TB) {
+	tb.Helper()
 	if os.Geteuid() != 0 {
-		Unavailable(t, "needs root")
+		Unavailable(tb, "needs root")
 	}
 }
 
@@ -64,8 +64,8 @@ func find(program string) string {
 
 // WaitFor waits until cond holds, and fails the test when it does not within
 // Patience.
-func WaitFor(t testing.TB, what string, cond func() bool) {
-	t.Helper()
+func WaitFor(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
 	late := time.NewTimer(Patience)
 	defer late.Stop()
 	poll := time.NewTicker(50 * time.Millisecond)
@@ -74,22 +74,22 @@ func WaitFor(t testing.TB, what string, cond func() bool) {
 		select {
 		case <-poll.C:
 		case <-late.C:
-			t.Fatalf("waited %s in vain for: %s", Patience, what)
-		case <-t.Context().Done():
-			t.Fatalf("test ended while waiting for: %s", what)
+			tb.Fatalf("waited %s in vain for: %s", Patience, what)
+		case <-tb.Context().Done():
+			tb.Fatalf("test ended while waiting for: %s", what)
 		}
 	}
 }
 
 // FreePort returns a TCP port that nothing listens on at addr right now.
-func FreePort(t testing.TB, addr string) uint16 {
-	t.Helper()
+func FreePort(tb testing.TB, addr string) uint16 {
+	tb.Helper()
 	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", net.JoinHostPort(addr, "0"))
+	ln, err := lc.Listen(tb.Context(), "tcp", net.JoinHostPort(addr, "0"))
 	if err != nil {
-		t.Fatalf("free port: %v", err)
+		tb.Fatalf("free port: %v", err)
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }()
 	return netip.MustParseAddrPort(ln.Addr().String()).Port()
 }
 
@@ -117,11 +117,11 @@ type process struct {
 }
 
 // start runs the process until the test ends or stop is called.
-func (p *process) start(t testing.TB) {
-	t.Helper()
+func (p *process) start(tb testing.TB) {
+	tb.Helper()
 	// Not CommandContext: the peer shall outlive the test's context, so that
 	// cleanups still have it.
-	cmd := exec.Command(find(p.name), p.args...) //nolint:gosec,noctx // a test starts what it names
+	cmd := exec.Command(find(p.name), p.args...) //nolint:noctx // see above
 	cmd.Env = append(os.Environ(), p.env...)
 	if p.output == nil {
 		p.output = &lockedBuffer{}
@@ -129,7 +129,7 @@ func (p *process) start(t testing.TB) {
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", p.name, err)
+		tb.Fatalf("start %s: %v", p.name, err)
 	}
 	exited := make(chan struct{})
 	go func() {
@@ -139,28 +139,33 @@ func (p *process) start(t testing.TB) {
 	p.mu.Lock()
 	p.cmd, p.exited = cmd, exited
 	p.mu.Unlock()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		p.stop(syscall.SIGKILL)
-		if t.Failed() {
-			t.Logf("%s said:\n%s", p.name, p.output)
+		if tb.Failed() {
+			tb.Logf("%s said:\n%s", p.name, p.output)
 		}
 	})
 }
 
 // stop ends the process and its children with sig, and waits until it is gone.
 func (p *process) stop(sig syscall.Signal) {
+	p.signal(sig)
 	p.mu.Lock()
-	cmd, exited := p.cmd, p.exited
+	exited := p.exited
 	p.mu.Unlock()
-	select {
-	case <-exited:
-		return
-	default:
-	}
-	if err := syscall.Kill(-cmd.Process.Pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-		_ = cmd.Process.Kill()
-	}
 	<-exited
+}
+
+// signal sends sig to the process and its children, if it still runs.
+func (p *process) signal(sig syscall.Signal) {
+	if !p.running() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := syscall.Kill(-p.cmd.Process.Pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		_ = p.cmd.Process.Signal(sig)
+	}
 }
 
 // running reports whether the process has not ended.
@@ -176,10 +181,10 @@ func (p *process) running() bool {
 }
 
 // write puts a configuration file beside the peer's other files.
-func write(t testing.TB, path, text string) {
-	t.Helper()
+func write(tb testing.TB, path, text string) {
+	tb.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // daemons that drop their privileges read it
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

@@ -66,7 +66,7 @@ func TestShareAndStickiness(t *testing.T) {
 		c := &crowd{
 			rng:     rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1)),
 			clients: rapid.IntRange(300, 5000).Draw(t, "clients"),
-			rate:    rapid.Float64Range(300, 2000).Draw(t, "rate"),
+			rate:    rapid.Float64Range(300, 1000).Draw(t, "rate"),
 			now:     start,
 		}
 		var rates []float64

@@ -50,3 +50,16 @@ func TestServerTLS(t *testing.T) {
 		}
 	})
 }
+
+// TestRelay puts the asking side behind the answering one.
+func TestRelay(t *testing.T) {
+	enginetest.TestServer(t, message.HTTP1, func(t *testing.T, handler message.RoundTripper) enginetest.Server {
+		t.Helper()
+		_, behind := start(t, h1.Config{}, handler)
+		s, addr := start(t, h1.Config{}, open(t, h1.ClientConfig{Addr: behind}))
+		return enginetest.Server{
+			URL: "http://" + addr, Shutdown: s.Shutdown, Local: behind,
+			Client: transport(t, &http.Transport{}),
+		}
+	})
+}

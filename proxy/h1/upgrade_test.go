@@ -47,7 +47,7 @@ func TestWebSocketThroughServerAndClient(t *testing.T) {
 	addr := relay(t, open(t, h1.ClientConfig{Addr: origin.Listener.Addr().String()}))
 	ctx, cancel := context.WithTimeout(t.Context(), enginetest.Patience)
 	defer cancel()
-	ws, _, err := websocket.Dial(ctx, "ws://"+addr+"/socket", nil) //nolint:bodyclose // closed with ws
+	ws, _, err := websocket.Dial(ctx, "ws://"+addr+"/socket", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func upgrade(t *testing.T, addr, early string) (*net.TCPConn, *bufio.Reader) {
 	t.Cleanup(func() { _ = c.Close() })
 	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: edge.example\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n", early)
 	r := bufio.NewReader(c)
-	res, err := http.ReadResponse(r, nil) //nolint:bodyclose // a 101 has none
+	res, err := http.ReadResponse(r, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,6 +73,6 @@ func (c *Client) RoundTrip(ctx context.Context, req *message.Request) (*message.
 	return c.client.RoundTrip(ctx, req)
 }
 
-// Close closes idle connections; those in use are closed when their exchanges
-// end.
+// Close closes idle connections; those in use are closed once they have been
+// idle for ClientConfig.Idle.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }

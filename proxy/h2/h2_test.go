@@ -48,3 +48,16 @@ func TestServerTLS(t *testing.T) {
 		return enginetest.Server{URL: "https://" + addr, Shutdown: s.Shutdown, Client: transport(t, client)}
 	})
 }
+
+// TestRelay puts the asking side behind the answering one.
+func TestRelay(t *testing.T) {
+	enginetest.TestServer(t, message.HTTP2, func(t *testing.T, handler message.RoundTripper) enginetest.Server {
+		t.Helper()
+		_, behind := start(t, h2.Config{}, handler)
+		s, addr := start(t, h2.Config{}, open(t, h2.ClientConfig{Addr: behind}))
+		return enginetest.Server{
+			URL: "http://" + addr, Shutdown: s.Shutdown, Local: behind,
+			Client: transport(t, nil),
+		}
+	})
+}

@@ -2,12 +2,14 @@ package h3_test
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"testing"
 
 	"github.com/quic-go/quic-go/http3"
 
 	"anyedge/internal/message"
+	"anyedge/internal/message/nethttp"
 	"anyedge/internal/message/nethttp/enginetest"
 	"anyedge/proxy/h3"
 )
@@ -39,14 +41,44 @@ func serve(t *testing.T, s *h3.Server) *net.UDPConn {
 	return socket
 }
 
+// transport returns a client that is closed when the test ends.
+func transport(t *testing.T, client *tls.Config) *http3.Transport {
+	t.Helper()
+	tr := &http3.Transport{TLSClientConfig: client, DisableCompression: true}
+	t.Cleanup(func() { _ = tr.Close() })
+	return tr
+}
+
 func TestServer(t *testing.T) {
 	enginetest.TestServer(t, message.HTTP3, func(t *testing.T, handler message.RoundTripper) enginetest.Server {
 		t.Helper()
 		server, client := enginetest.TLS(t)
 		s := h3.NewServer(h3.Config{TLS: server}, handler, enginetest.Log(t))
 		socket := serve(t, s)
-		tr := &http3.Transport{TLSClientConfig: client, DisableCompression: true}
-		t.Cleanup(func() { _ = tr.Close() })
-		return enginetest.Server{URL: "https://" + socket.LocalAddr().String(), Shutdown: s.Shutdown, Client: tr}
+		return enginetest.Server{
+			URL: "https://" + socket.LocalAddr().String(), Shutdown: s.Shutdown, Client: transport(t, client),
+		}
+	})
+}
+
+// between returns the asking side of HTTP/3 as the fabric has it.
+func between(t *testing.T, client *tls.Config, addr net.Addr) *nethttp.Client {
+	t.Helper()
+	return &nethttp.Client{
+		Transport: transport(t, client), To: "peer", Scheme: "https", Host: addr.String(), Extended: true,
+	}
+}
+
+// TestRelay puts an asking side behind the answering one.
+func TestRelay(t *testing.T) {
+	enginetest.TestServer(t, message.HTTP3, func(t *testing.T, handler message.RoundTripper) enginetest.Server {
+		t.Helper()
+		server, client := enginetest.TLS(t)
+		behind := serve(t, h3.NewServer(h3.Config{TLS: server}, handler, enginetest.Log(t))).LocalAddr()
+		s := h3.NewServer(h3.Config{TLS: server}, between(t, client, behind), enginetest.Log(t))
+		front := serve(t, s).LocalAddr()
+		return enginetest.Server{
+			URL: "https://" + front.String(), Shutdown: s.Shutdown, Client: transport(t, client), Local: behind.String(),
+		}
 	})
 }

@@ -71,7 +71,7 @@ func (x *exchange) setLength(res *message.Response, length int64, trailers bool)
 		} else if length > 0 && res.Status != http.StatusNotModified {
 			header.Set("Content-Length", strconv.FormatInt(length, 10))
 		}
-	case length >= 0 && !(trailers && x.r.ProtoMajor == 1):
+	case length >= 0 && (!trailers || x.r.ProtoMajor != 1):
 		header.Set("Content-Length", strconv.FormatInt(length, 10))
 	}
 }

@@ -19,25 +19,33 @@ type Client struct {
 	Scheme    string // "http" or "https": how the transport reaches it
 	Host      string // HOST:PORT that the transport dials or knows it by
 
-	// Extended makes an upgrade an extended CONNECT (RFC 9220), as HTTP/3
-	// needs it; NoUpgrade refuses upgrades. Else they are those of HTTP/1.
+	// Extended is for HTTP/3: an upgrade is an extended CONNECT (RFC 9220).
+	// NoUpgrade is for HTTP/2: upgrades are refused. With neither the
+	// transport speaks HTTP/1.
 	Extended  bool
 	NoUpgrade bool
 }
+
+// http1 reports whether the transport speaks HTTP/1.
+func (c *Client) http1() bool { return !c.Extended && !c.NoUpgrade }
 
 // RoundTrip sends req and returns the final answer; interim ones go to
 // req.Inform. Errors, also those of the answer's content, are *message.TryError.
 func (c *Client) RoundTrip(ctx context.Context, req *message.Request) (*message.Response, error) {
 	t := &try{to: c.To, inform: req.Inform}
-	out, err := c.outgoing(t.trace(ctx), req, t)
+	tryCtx, cancel := context.WithCancelCause(ctx)
+	t.giveUp = cancel
+	out, err := c.outgoing(t.trace(tryCtx), req, t)
 	if err != nil {
+		cancel(nil)
 		return nil, &message.TryError{Sent: message.NothingSent, To: c.To, Err: err}
 	}
 	res, err := c.Transport.RoundTrip(out.request)
 	t.end()
 	if err != nil {
-		out.abandon()
-		return nil, t.fail(ctx, err)
+		defer cancel(nil)
+		out.noStream()
+		return nil, t.fail(tryCtx, err)
 	}
 	return c.response(res, out, t)
 }
@@ -55,16 +63,18 @@ func (c *Client) response(res *http.Response, out *outgoing, t *try) (*message.R
 		if out.stripAccept {
 			head.Header.Del("Sec-Websocket-Accept")
 		}
-		head.Stream = out.stream(res)
+		head.Stream = &granted{ReadWriteCloser: out.stream(res), t: t}
 		return head, nil
 	case res.StatusCode < 200:
 		_ = res.Body.Close()
-		out.abandon()
+		out.noStream()
+		t.giveUp(nil)
 		return nil, t.answered(fmt.Errorf("status %d is not one of a final answer to this request", res.StatusCode))
 	}
 	out.noStream()
 	if res.Request.Method == http.MethodHead || !bodyAllowed(res.StatusCode) {
 		_ = res.Body.Close()
+		t.giveUp(nil)
 		head.Length = 0
 		if v := res.Header.Get("Content-Length"); v != "" {
 			head.Header.Add("Content-Length", v)
@@ -74,6 +84,7 @@ func (c *Client) response(res *http.Response, out *outgoing, t *try) (*message.R
 		return head, nil
 	}
 	if res.Body == http.NoBody {
+		t.giveUp(nil)
 		head.Length = 0
 		return head, nil
 	}
@@ -91,6 +102,9 @@ type content struct {
 // Read fails with a *message.TryError.
 func (c *content) Read(p []byte) (int, error) {
 	n, err := c.body.Read(p)
+	if err != nil {
+		defer c.t.giveUp(nil)
+	}
 	if err != nil && err != io.EOF { //nolint:errorlint // io.EOF is never wrapped by a Reader
 		err = c.t.answered(err)
 	}
@@ -98,4 +112,22 @@ func (c *content) Read(p []byte) (int, error) {
 }
 
 // Close gives the connection back, or ends it when the content has not.
-func (c *content) Close() error { return c.body.Close() }
+func (c *content) Close() error {
+	defer c.t.giveUp(nil)
+	return c.body.Close()
+}
+
+// granted is the byte stream behind an upgrade.
+type granted struct {
+	io.ReadWriteCloser
+	t *try
+}
+
+// CloseWrite ends the writing half.
+func (g *granted) CloseWrite() error { return closeWrite(g.ReadWriteCloser) }
+
+// Close ends both halves.
+func (g *granted) Close() error {
+	defer g.t.giveUp(nil)
+	return g.ReadWriteCloser.Close()
+}

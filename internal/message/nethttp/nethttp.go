@@ -27,8 +27,8 @@ import (
 	"anyedge/internal/message"
 )
 
-// connectionFields are the fields that say something about one connection
-// only (RFC 9110 section 7.6.1), in canonical spelling. TE is handled apart.
+// connectionField reports whether a field, in canonical spelling, says something
+// about one connection only (RFC 9110 section 7.6.1). TE is handled apart.
 func connectionField(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade", "Http2-Settings":

@@ -29,7 +29,7 @@ func (c *Client) outgoing(ctx context.Context, req *message.Request, t *try) (*o
 	case req.Method == http.MethodConnect:
 		return nil, errors.New("CONNECT cannot be forwarded")
 	case req.Protocol != "" && c.NoUpgrade:
-		return nil, fmt.Errorf("upgrade to %q is not possible over this protocol", req.Protocol)
+		return nil, fmt.Errorf("upgrade to %q is not possible over HTTP/2", req.Protocol)
 	case req.Protocol != "" && req.Body != nil:
 		return nil, errors.New("upgrade with content cannot be forwarded")
 	}
@@ -92,12 +92,11 @@ func (c *Client) setBody(out *outgoing, req *message.Request, t *try) (err error
 	for _, n := range trailerNames(req.Header) {
 		r.Trailer[n] = nil
 	}
-	if len(r.Trailer) > 0 && !c.Extended && !c.NoUpgrade {
+	if len(r.Trailer) > 0 && c.http1() {
 		r.ContentLength = -1 // HTTP/1 has trailers only behind chunks
 	}
 	trailer := r.Trailer
-	// Transports ask for another one only when nothing was done with the first.
-	r.GetBody = func() (io.ReadCloser, error) {
+	open := func() (io.ReadCloser, error) {
 		reader, err := req.Body.Open()
 		if err != nil {
 			return nil, err
@@ -105,7 +104,13 @@ func (c *Client) setBody(out *outgoing, req *message.Request, t *try) (err error
 		t.setBody(reader)
 		return &upload{reader: reader, body: req.Body, trailer: trailer}, nil
 	}
-	r.Body, err = r.GetBody()
+	// A transport asks for another reader only when the first connection was
+	// dead (HTTP/1), or the peer has given its word that it did nothing.
+	r.GetBody = open
+	if !c.http1() {
+		r.GetBody = func() (io.ReadCloser, error) { return nil, errUnprocessed }
+	}
+	r.Body, err = open()
 	return err
 }
 
@@ -119,7 +124,7 @@ type upload struct {
 // Read sets the trailer fields before it returns io.EOF.
 func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.reader.Read(p)
-	if err == io.EOF { //nolint:errorlint // io.EOF is never wrapped by a Reader
+	if err == io.EOF {
 		fields := u.body.Trailer()
 		for _, f := range fields {
 			u.trailer[textproto.CanonicalMIMEHeaderKey(f.Name)] = nil
@@ -173,9 +178,6 @@ func (o *outgoing) stream(res *http.Response) io.ReadWriteCloser {
 	}
 	return res.Body.(io.ReadWriteCloser)
 }
-
-// abandon ends the content of a request that failed.
-func (o *outgoing) abandon() { o.noStream() }
 
 // noStream ends the way out of a stream that was not granted.
 func (o *outgoing) noStream() {

@@ -45,7 +45,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer res.Close()
 	if res.Stream != nil {
-		x.upgrade(res, req.Protocol)
+		x.upgrade(r.Context(), res, req.Protocol)
 		return
 	}
 	x.answer(res)

@@ -11,20 +11,25 @@ import (
 	"anyedge/internal/message"
 )
 
+// maxShared is how often a request may be given to a shared connection. net/http
+// does so again, ever more slowly, while the peer refuses its streams.
+const maxShared = 2
+
 // A try is one request handed to a transport, which may itself use several
 // connections for it. It knows whether a byte of it was written to any.
 type try struct {
 	to     string
 	inform func(int, message.Header)
+	giveUp context.CancelCauseFunc // ends the try's context; always called when the answer has been read
 
 	mu       sync.Mutex
 	body     io.Closer // the current attempt's reading of the request's content; may be nil
 	conn     *conn     // of the current attempt, when it is one of ours
 	start    int64     // bytes written to conn before this request
-	gotConn  bool
-	wrote    bool // some attempt wrote, maybe not wholly
-	answer   bool // the first byte of an answer has come
-	returned bool // the transport's RoundTrip has
+	attempts int       // connections that it was given
+	wrote    bool      // some attempt wrote, maybe not wholly
+	answer   bool      // the first byte of an answer has come
+	returned bool      // the transport's RoundTrip has
 }
 
 // trace returns ctx with hooks that report to t.
@@ -41,9 +46,11 @@ func (t *try) connected(info httptrace.GotConnInfo) {
 	c, _ := info.Conn.(*conn)
 	t.mu.Lock()
 	t.leave()
-	t.gotConn = true
+	t.attempts++
 	if c != nil {
 		t.conn, t.start = c, c.written.Load()
+	} else if t.attempts > maxShared {
+		t.giveUp(errUnprocessed)
 	}
 	body := t.body
 	t.mu.Unlock()
@@ -105,6 +112,11 @@ func (t *try) fail(ctx context.Context, err error) error {
 	defer t.mu.Unlock()
 	c := t.conn
 	t.leave()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	} else if c != nil {
+		err = c.cause(err)
+	}
 	sent := message.NothingSent
 	switch {
 	case unprocessed(err):
@@ -112,14 +124,9 @@ func (t *try) fail(ctx context.Context, err error) error {
 		sent = message.Answered
 	case t.wrote:
 		sent = message.MaybeExecuted
-	case c == nil && t.gotConn && ctx.Err() != nil:
+	case c == nil && t.attempts > 0 && ctx.Err() != nil:
 		// A shared connection: its writer may not have told us yet.
 		sent = message.MaybeExecuted
-	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	} else if c != nil {
-		err = c.cause(err)
 	}
 	return &message.TryError{Sent: sent, To: t.to, Err: err}
 }

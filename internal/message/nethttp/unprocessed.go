@@ -6,6 +6,11 @@ import (
 	"github.com/quic-go/quic-go/http3"
 )
 
+// errUnprocessed means that the peer refused the request or went away without
+// having looked at it. Whoever sent the request decides what to do next, not
+// the transport.
+var errUnprocessed = errors.New("the peer has not processed the request")
+
 // h2StreamError has the shape of the stream error of net/http's HTTP/2, which
 // copies itself into any struct like it.
 type h2StreamError struct {
@@ -23,6 +28,9 @@ const refusedStream = 0x7
 // unprocessed reports whether err is the peer's word that it has done nothing
 // with the request, which makes it as good as not sent (RFC 9113 section 8.7, RFC 9114 section 4.1.1).
 func unprocessed(err error) bool {
+	if errors.Is(err, errUnprocessed) {
+		return true
+	}
 	if h3, ok := errors.AsType[*http3.Error](err); ok {
 		return h3.ErrorCode == http3.ErrCodeRequestRejected
 	}

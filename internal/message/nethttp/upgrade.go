@@ -16,12 +16,12 @@ type closeWriter interface{ CloseWrite() error }
 
 // upgrade answers with the byte stream of res and pipes until both directions
 // have ended, one has failed, or the server closes the exchange.
-func (x *exchange) upgrade(res *message.Response, protocol string) {
+func (x *exchange) upgrade(ctx context.Context, res *message.Response, protocol string) {
 	client, err := x.takeOver(res, protocol)
 	if err != nil {
 		x.abort(err)
 	}
-	pipe(x.r.Context(), client, res.Stream)
+	pipe(ctx, client, res.Stream)
 }
 
 // takeOver writes the head of res and returns the client's side of the stream.
@@ -51,7 +51,7 @@ func (x *exchange) takeOver(res *message.Response, protocol string) (io.ReadWrit
 	}
 	// Past what it holds, the server's reader would take the end of the
 	// client's direction for the end of the exchange.
-	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	early, err := rw.Peek(rw.Reader.Buffered())
 	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("read from the client: %w", err)

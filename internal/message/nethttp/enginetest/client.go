@@ -306,10 +306,7 @@ func (c clientTest) cancel(t *testing.T) {
 }
 
 func (c clientTest) refused(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := loopback(t)
 	_ = l.Close()
 	res, err := c.open(t, l.Addr().String()).RoundTrip(t.Context(), request("POST", "/", "content"))
 	res.Close()

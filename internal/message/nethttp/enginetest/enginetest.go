@@ -68,14 +68,12 @@ func TLS(t *testing.T, protos ...string) (server, client *tls.Config) {
 }
 
 // Listen hands every connection to a loopback address to serve until the test
-// ends, and returns the address.
+// ends, and returns the address. Then it closes all that are left.
 func Listen(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := loopback(t)
 	done := make(chan struct{})
+	var conns []net.Conn // owned by the goroutine until done
 	go func() {
 		defer close(done)
 		for {
@@ -83,14 +81,28 @@ func Listen(t *testing.T, serve func(net.Conn)) string {
 			if err != nil {
 				return
 			}
+			conns = append(conns, c)
 			serve(c)
 		}
 	}()
 	t.Cleanup(func() {
 		_ = l.Close()
 		<-done
+		for _, c := range conns {
+			_ = c.Close()
+		}
 	})
 	return l.Addr().String()
+}
+
+// loopback listens at a free port.
+func loopback(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // Stop shuts a server down, patiently, when the test ends.
