@@ -280,3 +280,13 @@ func TestRules(t *testing.T) {
 		})
 	}
 }
+
+// TestPackagesOwnRules: what a package refuses of its own settings is reported
+// too, at the section.
+func TestPackagesOwnRules(t *testing.T) {
+	sections := strings.Replace(whole, bgpOK, "bgp: {asn: 1, timers: {hold: 9500ms}}\n", 1)
+	_, report := configs.Parse("x", []byte(document(sections)))
+	if len(report.Problems) != 1 || report.Problems[0].Path != "bgp" || !strings.Contains(report.Problems[0].Message, "whole seconds") {
+		t.Errorf("got %v", brief(report))
+	}
+}

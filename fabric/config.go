@@ -11,8 +11,8 @@ type Config struct {
 
 // NodeConfig is this machine's part: `node.fabric:`.
 type NodeConfig struct {
-	Listen string            `json:"listen" yaml:"listen"` // ADDRESS:PORT; UDP
-	Cert   secret.Ref        `json:"cert" yaml:"cert"`
-	Key    secret.Ref        `json:"key" yaml:"key"`
+	Listen string            `json:"listen" yaml:"listen"`     // ADDRESS:PORT; UDP
+	Cert   secret.Ref        `json:"cert" yaml:"cert"`         // PEM certificate of this node
+	Key    secret.Ref        `json:"key" yaml:"key"`           // PEM key of Cert
 	Via    map[string]string `json:"via,omitempty" yaml:"via"` // node name → ADDRESS:PORT where this node reaches it, when not at the address it advertises (a private interconnect, NAT)
 }

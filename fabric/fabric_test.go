@@ -122,6 +122,19 @@ func TestRequests(t *testing.T) {
 			}
 		})
 	}
+	t.Run("refused before the content", func(t *testing.T) {
+		body := message.NewBody(io.NopCloser(bytes.NewReader(make([]byte, 1<<20))), 1<<20, message.MiB, nil)
+		res, err := fra.RoundTrip(t.Context(), "iad", &message.Request{
+			Method: "POST", Scheme: "https", Authority: "www.example.net", Target: "/busy", Body: body,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Close()
+		if res.Status != 503 || res.Header.Get("Edge-Busy") != "test" || !body.Replayable() {
+			t.Errorf("answer %d, %v; replayable %v", res.Status, res.Header, body.Replayable())
+		}
+	})
 	t.Run("interim answer", func(t *testing.T) {
 		status := 0
 		res, err := fra.RoundTrip(t.Context(), "iad", &message.Request{

@@ -304,6 +304,8 @@ func answer(ctx context.Context, from fabric.Peer, req *message.Request) (*messa
 			b.Close()
 		}()
 		return &message.Response{Status: 101, Stream: a}, nil
+	case req.Path() == "/busy":
+		return &message.Response{Status: http.StatusServiceUnavailable, Header: message.Header{{Name: "Edge-Busy", Value: "test"}}}, nil
 	case req.Path() == "/early":
 		req.Inform(http.StatusEarlyHints, message.Header{{Name: "Link", Value: "</a.css>"}})
 	case req.Body != nil:

@@ -14,6 +14,7 @@ import (
 
 	"anyedge/internal/message"
 	"anyedge/internal/message/nethttp"
+	"anyedge/internal/world"
 )
 
 // ErrNoLiveNode means that the probes reach no node of the geo now.
@@ -86,7 +87,7 @@ func (f *Fabric) targets(geo string) []*remote {
 	var list []*remote
 	for _, r := range f.roster.all() {
 		r.mu.Lock()
-		if r.geo == geo && r.pulse.alive {
+		if r.geo == geo && r.pulse.alive && r.status != world.Left {
 			list = append(list, r)
 		}
 		r.mu.Unlock()

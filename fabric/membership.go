@@ -110,12 +110,12 @@ func (m *membership) heard(s *serf.Member) {
 	if s.Name == m.f.setup.NodeName {
 		return
 	}
-	status, kind := world.Lost, NodeLost
+	status, kind, text := world.Lost, NodeLost, "it does not answer, and no other node hears it"
 	switch s.Status {
 	case serf.StatusAlive:
-		status, kind = world.Joined, NodeJoined
+		status, kind, text = world.Joined, NodeJoined, "at "+net.JoinHostPort(s.Addr.String(), strconv.Itoa(int(s.Port)))
 	case serf.StatusLeaving, serf.StatusLeft:
-		status, kind = world.Left, NodeLeft
+		status, kind, text = world.Left, NodeLeft, "it said goodbye"
 	case serf.StatusFailed, serf.StatusNone:
 	}
 	number, _ := strconv.ParseUint(s.Tags["number"], 10, 16) // 0: it told none
@@ -135,7 +135,7 @@ func (m *membership) heard(s *serf.Member) {
 	peer := Peer{Geo: r.geo, Node: r.name}
 	r.mu.Unlock()
 	if news {
-		m.f.event(kind, peer, "")
+		m.f.event(kind, peer, text)
 	}
 	signal(r.kick)
 	signal(m.f.rebuild)

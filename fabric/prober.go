@@ -145,6 +145,7 @@ func (l *link) probe(b []byte) {
 	if woke {
 		r.lastErr = ""
 	}
+	rtt := r.pulse.least
 	r.mu.Unlock()
 	if p.kind == datagramProbe {
 		l.send(f.greeting(datagramEcho, p.seq, l.peer, true, now))
@@ -154,7 +155,7 @@ func (l *link) probe(b []byte) {
 	}
 	if woke {
 		signal(r.pull)
-		f.event(PathUp, l.peer, "")
+		f.event(PathUp, l.peer, "round trip "+rtt.Round(10*time.Microsecond).String())
 		signal(f.members.look)
 		signal(f.rebuild)
 	}

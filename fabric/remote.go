@@ -170,7 +170,10 @@ func (r *remote) attach(l *link) {
 		return
 	}
 	if old != nil {
-		old.close(codeReplaced, "there is a newer connection")
+		old.close(codeReplaced, "there is another connection")
+	}
+	if old == l {
+		return
 	}
 	r.f.crew.Go(func(ctx context.Context) {
 		l.run(ctx)
@@ -181,7 +184,8 @@ func (r *remote) attach(l *link) {
 	signal(r.f.probes)
 }
 
-// admit enters l, and returns the link that has to give way.
+// admit enters l, and returns the link that has to give way: l itself, when two
+// dials crossed.
 func (r *remote) admit(l *link) (old *link, err error) {
 	if r.name == r.f.setup.NodeName {
 		return nil, fmt.Errorf("%w: %s is the name of this node", errDuplicate, r.name)
@@ -198,11 +202,9 @@ func (r *remote) admit(l *link) (old *link, err error) {
 	}
 	r.keySeen, r.geo, r.verified = now, l.peer.Geo, true
 	switch {
-	case l.dialed && r.out == nil:
-		r.out = l
-		r.pulse.restart()
+	case l.dialed && r.out != nil && r.out.alive():
+		return l, nil
 	case l.dialed:
-		old = r.out
 		r.out = l
 		r.pulse.restart()
 	default:

@@ -81,7 +81,7 @@ func (f *Fabric) geo(now time.Time, c world.GeoConfig, nodes []*remote) world.Ge
 			g.Nodes = append(g.Nodes, world.Node{Name: r.name, Geo: c.Name, Number: r.number, Addr: r.addr, Status: r.status})
 		}
 		rtt := r.pulse.least
-		if r.pulse.alive {
+		if r.pulse.alive && r.status != world.Left {
 			g.Alive = true
 			alive = nearer(alive, rtt)
 		}

@@ -12,7 +12,7 @@ import (
 
 // A ListenerConfig is one entry of `listeners:`.
 type ListenerConfig struct {
-	Name           string         `json:"name" yaml:"name"`
+	Name           string         `json:"name" yaml:"name"`                                                          // unique
 	VIPs           []string       `json:"vips,omitempty" yaml:"vips"`                                                // whose traffic it takes; bound at their addresses unless bind is given
 	Bind           []string       `json:"bind,omitempty" yaml:"bind"`                                                // ADDRESS:PORT to listen on, in place of the VIPs' addresses and port
 	Port           uint16         `json:"port,omitempty" yaml:"port"`                                                // at the VIPs' addresses
@@ -20,13 +20,13 @@ type ListenerConfig struct {
 	TLS            *TLSConfig     `json:"tls,omitempty" yaml:"tls"`                                                  // absent: plain text
 	RedirectHTTPS  bool           `json:"redirect_https,omitempty" yaml:"redirect_https"`                            // answer every request with a redirect to https
 	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" yaml:"trusted_proxies"`                          // whose X-Forwarded-For names the client
-	Limits         ListenerLimits `json:"limits,omitzero" yaml:"limits"`
+	Limits         ListenerLimits `json:"limits,omitzero" yaml:"limits"`                                             // what one client can make it hold
 }
 
 // TLSConfig says how a listener terminates TLS.
 type TLSConfig struct {
 	Certificates []string `json:"certificates" yaml:"certificates"`                                        // names of `certificates:` entries; chosen by SNI, the first is the default
-	MinVersion   string   `json:"min_version,omitempty" yaml:"min_version" jsonschema:"enum=1.2,enum=1.3"` // default "1.2"
+	MinVersion   string   `json:"min_version,omitempty" yaml:"min_version" jsonschema:"enum=1.2,enum=1.3"` // oldest TLS version accepted; default "1.2"
 }
 
 // ListenerLimits bound what one client can make a listener hold.
@@ -38,23 +38,23 @@ type ListenerLimits struct {
 
 // A ServiceConfig is one entry of `services:`.
 type ServiceConfig struct {
-	Name      string                   `json:"name" yaml:"name"`
-	Hosts     []string                 `json:"hosts" yaml:"hosts"`                                     // exact names, "*.example.net" for one label, "*" for any
-	Paths     []string                 `json:"paths,omitempty" yaml:"paths"`                           // path prefixes at segment borders; longest wins; default ["/"]
-	Listeners []string                 `json:"listeners,omitempty" yaml:"listeners"`                   // default: all
-	Backends  []upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                     // the same in every geo; a geo's own stand under node.backends
-	Balance   string                   `json:"balance,omitempty" yaml:"balance" jsonschema:"enum=p2c"` // default p2c
-	Health    upstream.HealthConfig    `json:"health,omitzero" yaml:"health"`
-	Timeouts  upstream.TimeoutsConfig  `json:"timeouts,omitzero" yaml:"timeouts"`
-	Priority  string                   `json:"priority,omitempty" yaml:"priority" jsonschema:"enum=interactive,enum=background"`
-	Replay    replay.Config            `json:"replay,omitzero" yaml:"replay"`
+	Name      string                   `json:"name" yaml:"name"`                                                                 // unique
+	Hosts     []string                 `json:"hosts" yaml:"hosts"`                                                               // exact names, "*.example.net" for one label, "*" for any
+	Paths     []string                 `json:"paths,omitempty" yaml:"paths"`                                                     // path prefixes at segment borders; longest wins; default ["/"]
+	Listeners []string                 `json:"listeners,omitempty" yaml:"listeners"`                                             // listeners that it is reached through; default: all
+	Backends  []upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                                               // the same in every geo; a geo's own stand under node.backends
+	Balance   string                   `json:"balance,omitempty" yaml:"balance" jsonschema:"enum=p2c"`                           // how a backend is picked: the less busy of two; default p2c
+	Health    upstream.HealthConfig    `json:"health,omitzero" yaml:"health"`                                                    // how backends are judged
+	Timeouts  upstream.TimeoutsConfig  `json:"timeouts,omitzero" yaml:"timeouts"`                                                // how long backends may take
+	Priority  string                   `json:"priority,omitempty" yaml:"priority" jsonschema:"enum=interactive,enum=background"` // background is shed and refused first; default interactive
+	Replay    replay.Config            `json:"replay,omitzero" yaml:"replay"`                                                    // what its backends may ask for with Replay-Geo
 }
 
 // LogConfig says what is logged, and how.
 type LogConfig struct {
-	Level  string          `json:"level,omitempty" yaml:"level" jsonschema:"enum=debug,enum=info,enum=warn,enum=error"` // default info
-	Format string          `json:"format,omitempty" yaml:"format" jsonschema:"enum=json,enum=text"`                     // default json
-	Access AccessLogConfig `json:"access,omitzero" yaml:"access"`
+	Level  string          `json:"level,omitempty" yaml:"level" jsonschema:"enum=debug,enum=info,enum=warn,enum=error"` // least severity that is logged; default info
+	Format string          `json:"format,omitempty" yaml:"format" jsonschema:"enum=json,enum=text"`                     // of a line; default json
+	Access AccessLogConfig `json:"access,omitzero" yaml:"access"`                                                       // which requests are logged
 }
 
 // AccessLogConfig chooses the requests that are logged.

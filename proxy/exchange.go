@@ -54,7 +54,7 @@ const (
 	hopReplay   hop = "replay"   // an app asked for it
 )
 
-// ServeExchange answers a request that came through l.
+// serve answers a request that came through l.
 func (p *Proxy) serve(ctx context.Context, l *listener, r *message.Request) (*message.Response, error) {
 	e := p.begin(l, r)
 	resp := e.checked(ctx, l)

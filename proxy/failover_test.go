@@ -230,10 +230,9 @@ func TestShed(t *testing.T) {
 func TestShedBusy(t *testing.T) {
 	f := three(t, echoGeo)
 	fra := f.edges["fra"]
-	f.plan("fra", all("iad", "nrt"))
 	f.plan("iad", all("nrt")) // over its target itself: no budget
 	f.plan("nrt", takes(100))
-	f.edges["fra"].Door().SetPlan(&steering.Plan{At: time.Now(), Shed: steering.ShedPlan{
+	fra.Door().SetPlan(&steering.Plan{At: time.Now(), Shed: steering.ShedPlan{
 		Shedding: true, Offered: 1, Routes: []steering.Route{{Geo: "iad", Rate: 1}, {Geo: "nrt", Rate: 1}},
 	}})
 	if got := fra.do(t, "POST", "http://shop.example/", strings.NewReader("content")); got.Body != "nrt content" {

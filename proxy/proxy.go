@@ -16,6 +16,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -109,12 +110,7 @@ func New(s Setup, log *slog.Logger) (*Proxy, error) {
 		byName:  map[string]*service{},
 		changed: newSignal(),
 	}
-	for _, c := range s.Services {
-		if c.Priority == "background" {
-			p.setup.Admission.Background = append(p.setup.Admission.Background, c.Name)
-		}
-	}
-	p.door = admission.New(p.setup.Admission)
+	p.door = newDoor(s)
 	var errs []error
 	access, err := newAccessLog(s.Log.Access, log)
 	errs = append(errs, err)
@@ -142,6 +138,18 @@ func New(s Setup, log *slog.Logger) (*Proxy, error) {
 	return p, nil
 }
 
+// newDoor adds what the services say to the door's configuration.
+func newDoor(s Setup) *admission.Door {
+	c := s.Admission
+	c.Background = slices.Clone(c.Background)
+	for _, svc := range s.Services {
+		if svc.Priority == "background" {
+			c.Background = append(c.Background, svc.Name)
+		}
+	}
+	return admission.New(c)
+}
+
 // Door returns the door, which takes plans and measures.
 func (p *Proxy) Door() *admission.Door { return p.door }
 
@@ -151,7 +159,7 @@ func (p *Proxy) Door() *admission.Door { return p.door }
 func (p *Proxy) Changed() <-chan struct{} { return p.changed }
 
 // Alive returns when the request path last proved that it runs: a request of
-// its own, made every second, went through routing and came back. Zero before
+// its own went through the checks of every listener and came back. Zero before
 // the listeners are up.
 func (p *Proxy) Alive() time.Time {
 	n := p.alive.Load()

@@ -170,23 +170,26 @@ func (run *replayRun) try(ctx context.Context, geo string) *message.Response {
 	return resp
 }
 
+// to delivers the request to geo.
+func (run *replayRun) to(ctx context.Context, geo string) (*message.Response, error) {
+	if geo == run.proxy.setup.Geo {
+		return run.local(ctx)
+	}
+	return run.relay(ctx, geo, outbound{hop: hopReplay})
+}
+
 // within is one try, limited by the instruction's timeout to the first byte.
+// Without one, the limits of the geo asked for its backends apply, as for any
+// request there: they know how much of the content has come.
 func (run *replayRun) within(ctx context.Context, geo string) (*message.Response, error) {
-	limit := run.in.Timeout
-	if limit == 0 {
-		limit = run.service.patience + replayGrace
+	if run.in.Timeout == 0 {
+		return run.to(ctx, geo)
 	}
 	// The context lives as long as the answer's content; its end is the
 	// exchange's.
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(limit, func() { cancel(errReplayTimeout) })
-	var resp *message.Response
-	var err error
-	if geo == run.proxy.setup.Geo {
-		resp, err = run.local(ctx)
-	} else {
-		resp, err = run.relay(ctx, geo, outbound{hop: hopReplay})
-	}
+	timer := time.AfterFunc(run.in.Timeout, func() { cancel(errReplayTimeout) })
+	resp, err := run.to(ctx, geo)
 	if timer.Stop() && err == nil {
 		run.record.atEnd(func() { cancel(nil) })
 		return resp, nil
@@ -198,10 +201,6 @@ func (run *replayRun) within(ctx context.Context, geo string) (*message.Response
 	}
 	return nil, err
 }
-
-// replayGrace is how much longer than its backend's limit a geo may take to
-// say that the limit was passed.
-const replayGrace = 5 * time.Second
 
 func sentOr(err error, other message.Sent) message.Sent {
 	if err == nil {

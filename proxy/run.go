@@ -135,19 +135,23 @@ func (l *listener) start(ctx context.Context) {
 	var bound []netip.AddrPort
 	for _, s := range l.sockets {
 		bound = append(bound, s.Addr().(*net.TCPAddr).AddrPort())
-		l.serving.Go(func() { l.accept(ctx, s) })
 	}
 	for _, s := range l.packets {
 		if len(l.sockets) == 0 {
 			bound = append(bound, s.LocalAddr().(*net.UDPAddr).AddrPort())
 		}
+	}
+	l.bound.Store(&bound)
+	for _, s := range l.sockets {
+		l.serving.Go(func() { l.accept(ctx, s) })
+	}
+	for _, s := range l.packets {
 		l.serving.Go(func() {
-			if err := l.engines.h3.Serve(s); err != nil && ctx.Err() == nil {
-				l.log.Debug("h3 ended", "err", err)
+			if err := l.engines.h3.Serve(s); err != nil && l.bound.Load() != nil {
+				l.log.Error("h3 ended", "err", err)
 			}
 		})
 	}
-	l.bound.Store(&bound)
 	l.log.Info("listening", "addresses", bound, "protocols", l.protocols)
 }
 
@@ -197,9 +201,9 @@ func (p *Proxy) drain(ctx context.Context, stopAccepting func()) {
 // beatEvery is the period of the heartbeat.
 const beatEvery = 250 * time.Millisecond
 
-// heartbeat proves that requests get through: it sends one of its own through
-// each listener's path, from the checks to the route's table, and notes the
-// time when all came back.
+// heartbeat proves that the process handles requests: it sends one of its own
+// through the checks of each listener, as an engine would, and notes the time
+// when all were answered. It crosses no socket.
 func (p *Proxy) heartbeat(ctx context.Context) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()

@@ -19,21 +19,29 @@ import (
 
 // Drain: what runs ends in peace, nothing new is taken.
 func TestDrain(t *testing.T) {
-	h1 := func(e *edge, t *testing.T) *http.Client { return e.client(t) }
-	h2 := func(e *edge, t *testing.T) *http.Client {
+	h1 := func(t *testing.T, e *edge) *http.Client {
+		t.Helper()
+		return e.client(t)
+	}
+	h2 := func(t *testing.T, e *edge) *http.Client {
+		t.Helper()
 		c := e.client(t)
 		c.Transport.(*http.Transport).ForceAttemptHTTP2 = true
 		return c
 	}
+	h3 := func(t *testing.T, e *edge) *http.Client {
+		t.Helper()
+		return e.http3Client(t)
+	}
 	for _, test := range []struct {
 		name, url string
-		client    func(*edge, *testing.T) *http.Client
+		client    func(*testing.T, *edge) *http.Client
 		major     int
 	}{
 		{"plain", "http://shop.example/", h1, 1},
 		{"h1", "https://shop.example/", h1, 1},
 		{"h2", "https://shop.example/", h2, 2},
-		{"h3", "", (*edge).http3Client, 3},
+		{"h3", "", h3, 3},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			began, release := make(chan struct{}), make(chan struct{})
@@ -45,7 +53,7 @@ func TestDrain(t *testing.T) {
 				_, _ = io.WriteString(w, "second half")
 			}).URL)}})
 			answered := make(chan answer, 1)
-			client := test.client(e, t)
+			client := test.client(t, e)
 			addr := e.addr("http")
 			url := test.url
 			if url == "" {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	"anyedge/internal/message"
 	"anyedge/proxy/upstream"
@@ -25,11 +24,10 @@ type pool interface {
 
 // A service is one configured service at work.
 type service struct {
-	cfg      ServiceConfig
-	pool     pool
-	via      string // element of Via for what its backends answer
-	patience time.Duration
-	stats    stats
+	cfg   ServiceConfig
+	pool  pool
+	via   string // element of Via for what its backends answer
+	stats stats
 }
 
 func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
@@ -42,10 +40,7 @@ func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", c.Name, err)
 	}
-	s := &service{cfg: c, pool: p, via: viaElement(message.HTTP1), patience: upstream.DefaultResponseHeader}
-	if t := c.Timeouts.ResponseHeader; t != nil {
-		s.patience = *t
-	}
+	s := &service{cfg: c, pool: p, via: viaElement(message.HTTP1)}
 	if allH2(c.Backends) {
 		s.via = viaElement(message.HTTP2)
 	}

@@ -6,5 +6,5 @@ import "anyedge/internal/message"
 type Config struct {
 	Allow   []string      `json:"allow,omitempty" yaml:"allow"`                                        // geos, groups or "all"; default all; [] ignores the header
 	MaxBody *message.Size `json:"max_body,omitempty" yaml:"max_body"`                                  // of a request kept in memory for a replay; default 1MiB
-	MaxHops int           `json:"max_hops,omitempty" yaml:"max_hops" jsonschema:"minimum=1,maximum=8"` // default 2
+	MaxHops int           `json:"max_hops,omitempty" yaml:"max_hops" jsonschema:"minimum=1,maximum=8"` // how many replays one request may take; default 2
 }

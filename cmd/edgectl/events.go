@@ -103,8 +103,10 @@ func (a *app) follow(ctx context.Context, since time.Time) error {
 // unlessEnded returns err, unless it comes from the interrupt that ends a
 // command which has no other end.
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }

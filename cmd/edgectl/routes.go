@@ -134,29 +134,23 @@ func (a *app) why(v *api.VIP) string {
 // causeText says who or what put the VIP in its state. While it is announced
 // its gate says more.
 func causeText(v *api.VIP) string {
-	var bad []string
-	for _, s := range v.Gate {
-		if !s.OK {
-			bad = append(bad, signalText(s))
-		}
+	if v.Cause.Kind == "operator" {
+		return strings.TrimSpace(fmt.Sprintf("operator %s %q", v.Cause.Who, v.Cause.Reason))
 	}
 	text := v.Cause.Reason
-	switch {
-	case v.Cause.Kind == "operator":
-		text = strings.TrimSpace(fmt.Sprintf("operator %s %q", v.Cause.Who, v.Cause.Reason))
-	case v.State == "announced" && len(bad) == 0 && len(v.Gate) > 0:
-		var ok []string
-		for _, s := range v.Gate {
-			ok = append(ok, fmt.Sprintf("%s %s", s.Signal, ageOf(&s.AgeMillis)))
+	var ok []string
+	for _, s := range v.Gate {
+		switch {
+		case s.OK:
+			ok = append(ok, s.Signal+" "+ageOf(&s.AgeMillis))
+		case s.Text == "" || !strings.Contains(text, s.Text):
+			text = strings.TrimPrefix(text+"; "+signalText(s), "; ")
 		}
+	}
+	if v.State == "announced" && len(ok) > 0 && len(ok) == len(v.Gate) {
 		return fmt.Sprintf("gate ok (%s)", strings.Join(ok, ", "))
 	}
-	for _, b := range bad {
-		if !strings.Contains(text, b) {
-			text += "; " + b
-		}
-	}
-	return strings.TrimPrefix(text, "; ")
+	return text
 }
 
 // signalText says what a signal of a gate says.

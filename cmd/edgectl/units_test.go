@@ -69,6 +69,7 @@ func TestExitCode(t *testing.T) {
 		{usagef("no"), exitUsage, false},
 		{errConfig, exitConfig, true},
 		{fmt.Errorf("%w at x", client.ErrUnreachable), exitUnreachable, false},
+		{fmt.Errorf("%w at x: %w", client.ErrUnreachable, fs.ErrPermission), exitNotAllowed, false},
 		{fmt.Errorf("%w: x", client.ErrNotAllowed), exitNotAllowed, false},
 		{fmt.Errorf("x: %w", fs.ErrPermission), exitNotAllowed, false},
 		{fmt.Errorf("%w after 1s", errTimeout), exitTimeout, false},

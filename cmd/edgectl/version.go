@@ -11,9 +11,6 @@ import (
 	"anyedge/internal/api"
 )
 
-// software is the version of this source tree; a release sets it.
-const software = "0.1.0-dev"
-
 // versions is what `version -o json` prints; without a daemon only the
 // client's.
 type versions struct {
@@ -27,7 +24,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "versions of edgectl and of the daemon",
 	}, func(ctx context.Context, _ []string) error {
-		out := versions{Client: software, ClientCommit: commit()}
+		out := versions{Client: api.Software, ClientCommit: commit()}
 		d, err := ask(ctx, a, callTimeout, func(ctx context.Context, c *client.Client) (api.Version, error) { return c.Version(ctx) })
 		if err == nil {
 			out.Version = &d

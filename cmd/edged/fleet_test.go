@@ -93,7 +93,7 @@ fabric:
 bgp: {asn: 65010}
 vips:
   - name: www
-    prefixes: [192.0.2.0/24, "2001:db8:1::/48"]
+    prefixes: [203.0.113.0/24, "2001:db8:1::/48"]
     drain: {wait: 200ms}
     stability: {rise: 100ms, fall: 300ms, hold_up: 0s, hold_down: 300ms}
 listeners:

@@ -157,6 +157,8 @@ func (s source) loadPart(p *steering.Plan) api.Part {
 	part := api.Part{Name: "load", Health: api.OK, Hint: "edgectl geos"}
 	shed := p.Shed
 	switch {
+	case shed.Capacity <= 0 && s.cfg.Node != nil && s.cfg.Node.Capacity.RPS > 0:
+		part.Health, part.Text = api.Bad, fmt.Sprintf("%.1f req/s offered; no backend is up, so there is no capacity here", shed.Offered)
 	case shed.Capacity <= 0:
 		part.Health, part.Text = api.Off, fmt.Sprintf("%.1f req/s offered; capacity unknown (node.capacity.rps), so nothing is shed", shed.Offered)
 	case !shed.Shedding:

@@ -130,7 +130,7 @@ func (n *node) noteBackends(now time.Time) {
 			if was == b.State && known {
 				continue
 			}
-			text := string(b.State)
+			text := healthWord(b.State)
 			if b.State == upstream.Unhealthy && b.LastError != "" {
 				text = fmt.Sprintf("%s: %s", text, b.LastError)
 			}

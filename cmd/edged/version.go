@@ -10,12 +10,9 @@ import (
 	"anyedge/internal/api"
 )
 
-// software is the version of this source tree; a release sets it.
-const software = "0.1.0-dev"
-
 // build tells what this binary was made from.
 func build() api.Version {
-	v := api.Version{Daemon: software, Go: runtime.Version(), Commit: "unknown"}
+	v := api.Version{Daemon: api.Software, Go: runtime.Version(), Commit: "unknown"}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v

@@ -17,6 +17,7 @@ import (
 	"anyedge/fabric"
 	"anyedge/fabric/identity"
 	"anyedge/internal/admin"
+	"anyedge/internal/api"
 	"anyedge/internal/lifecycle"
 	"anyedge/internal/message"
 	"anyedge/internal/recorder"
@@ -162,7 +163,7 @@ func (n *node) wireFabric() error {
 	n.fabric, err = fabric.New(fabric.Setup{
 		Config: *n.cfg.Fabric, Node: *n.cfg.Node.Fabric,
 		Geo: n.geo, NodeName: n.name, Number: n.cfg.Node.Number,
-		Software: software, Geos: n.cfg.Geos, StateDir: n.cfg.StateDir(),
+		Software: api.Software, Geos: n.cfg.Geos, StateDir: n.cfg.StateDir(),
 		Handler: func(ctx context.Context, from fabric.Peer, req *message.Request) (*message.Response, error) {
 			return n.proxy.ServeFabric(ctx, from.Geo, req)
 		},
@@ -180,11 +181,6 @@ func (n *node) wireProxy(k keys) error {
 		World: n.world, Groups: n.cfg.Groups,
 		ReplaySeed: k.replay, ResetKey: k.reset, ShutdownMax: n.shutdownMax,
 		Admission: admission.Config{Salt: k.salt, Exempt: n.cfg.Overload.ExemptServices},
-	}
-	for _, s := range n.cfg.Services {
-		if s.Priority == "background" {
-			setup.Admission.Background = append(setup.Admission.Background, s.Name)
-		}
 	}
 	for _, l := range n.cfg.Listeners {
 		setup.Listeners = append(setup.Listeners, proxy.Listener{Config: l, Addresses: n.cfg.ListenerAddresses(l)})

@@ -157,10 +157,17 @@ func typeName(p *node) string {
 	return p.Type
 }
 
+// defaultForm finds "default 9s" at the end of a description or before a ";".
 var defaultForm = regexp.MustCompile(`(?:^|[;.,] |: )(?:the )?default:? (.+?)(?:; (.*))?$`)
+
+// defaultWord finds the default among alternatives: a (default) | b.
+var defaultWord = regexp.MustCompile(`(\S+) \(default\)`)
 
 // splitDefault takes the default out of a description.
 func splitDefault(text string) (meaning, def string) {
+	if m := defaultWord.FindStringSubmatch(text); m != nil {
+		return strings.Replace(text, " (default)", "", 1), m[1]
+	}
 	m := defaultForm.FindStringSubmatchIndex(text)
 	if m == nil {
 		return text, ""

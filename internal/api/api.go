@@ -8,6 +8,9 @@ package api
 
 import "time"
 
+// Software is the version of this source tree; a release sets it.
+const Software = "0.1.0-dev"
+
 // Paths of the API. All answer GET with JSON but those under Orders, which
 // take POST with a JSON body. An error is an [Error] with a 4xx or 5xx status.
 const (

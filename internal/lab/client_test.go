@@ -80,22 +80,14 @@ func (f *fleet) trust() *tls.Config {
 // edge starts one at addr.
 func (f *fleet) edge(t *testing.T, geo, addr string) *edge {
 	t.Helper()
-	tcp, err := net.Listen("tcp4", addr+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := tcp.Addr().(*net.TCPAddr).AddrPort()
-	udp, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp, udp := listen(t, addr)
 	app := lab.App(geo, geo+"-a")
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Edge-Geo", geo)
 		app.ServeHTTP(w, r)
 	})
 	cfg := &tls.Config{Certificates: []tls.Certificate{f.cert}, MinVersion: tls.VersionTLS13}
-	e := &edge{site: lab.NewSite(geo, at), trust: f.trust(), udp: udp}
+	e := &edge{site: lab.NewSite(geo, tcp.Addr().(*net.TCPAddr).AddrPort()), trust: f.trust(), udp: udp}
 	e.web = &http.Server{Handler: handler, TLSConfig: cfg.Clone()}
 	e.web3 = &http3.Server{Handler: handler}
 	e.quic = &quic.Transport{Conn: udp, StatelessResetKey: &f.key}

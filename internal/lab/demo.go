@@ -95,6 +95,11 @@ func (d *Demo) start(ctx context.Context) error {
 	if err := d.build(ctx); err != nil {
 		return err
 	}
+	for _, r := range d.regions {
+		if err := r.router.Open(ctx); err != nil {
+			return err
+		}
+	}
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	d.cancel = cancel
 	d.run(own, "links", d.links.Run)
@@ -197,7 +202,7 @@ func (d *Demo) close() error {
 			_ = b.Down()
 		}
 	}
-	d.spawn.close()
+	d.spawn.end()
 	switch {
 	case d.dir == nil:
 		return nil
@@ -212,6 +217,9 @@ func (d *Demo) close() error {
 func (d *Demo) closeSockets() {
 	for _, r := range d.regions {
 		_ = r.entry.Close()
+		if r.router != nil {
+			r.router.Close()
+		}
 	}
 	if d.links != nil {
 		d.links.Close()

@@ -27,16 +27,12 @@ type Entry struct {
 	flows map[netip.AddrPort]*flow
 }
 
-// NewEntry binds addr for TCP and UDP. route is asked once per connection.
+// NewEntry binds addr for TCP and UDP; port 0 is one that is free for both.
+// route is asked once per connection.
 func NewEntry(addr netip.AddrPort, route func() *Site, log *slog.Logger) (*Entry, error) {
-	tcp, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(addr))
+	tcp, udp, err := listenBoth(addr)
 	if err != nil {
 		return nil, err
-	}
-	bound := tcp.Addr().(*net.TCPAddr).AddrPort()
-	udp, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(bound))
-	if err != nil {
-		return nil, errors.Join(err, tcp.Close())
 	}
 	// As much as the kernel lets us have: a burst of datagrams must survive
 	// until this process is scheduled.

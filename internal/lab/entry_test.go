@@ -29,21 +29,30 @@ type place struct {
 
 func newPlace(t *testing.T, name, addr string) *place {
 	t.Helper()
-	tcp, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.ParseIP(addr)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := tcp.Addr().(*net.TCPAddr).AddrPort()
-	udp, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &place{name: name, site: lab.NewSite(name, at), tcp: tcp, udp: udp}
+	tcp, udp := listen(t, addr)
+	p := &place{name: name, site: lab.NewSite(name, tcp.Addr().(*net.TCPAddr).AddrPort()), tcp: tcp, udp: udp}
 	var wg sync.WaitGroup
 	wg.Go(p.serveTCP)
 	wg.Go(p.serveUDP)
 	t.Cleanup(func() { tcp.Close(); udp.Close(); wg.Wait() })
 	return p
+}
+
+// listen binds one port of addr for TCP and UDP.
+func listen(t *testing.T, addr string) (tcp *net.TCPListener, udp *net.UDPConn) {
+	t.Helper()
+	waitFor(t, "a port that is free for TCP and UDP", func() bool {
+		var err error
+		if tcp, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: net.ParseIP(addr)}); err != nil {
+			return false
+		}
+		udp, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(tcp.Addr().(*net.TCPAddr).AddrPort()))
+		if err != nil {
+			tcp.Close()
+		}
+		return err == nil
+	})
+	return tcp, udp
 }
 
 func (p *place) serveTCP() {

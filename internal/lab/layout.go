@@ -155,24 +155,34 @@ func freePorts(addr netip.Addr, n int) ([]uint16, error) {
 			_ = c.Close()
 		}
 	}()
-	for tries := 0; len(ports) < n; tries++ {
-		t, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
+	for range n {
+		t, u, err := listenBoth(netip.AddrPortFrom(addr, 0))
 		if err != nil {
 			return nil, fmt.Errorf("no free port at %s: %w", addr, err)
 		}
-		held = append(held, t)
-		at := t.Addr().(*net.TCPAddr).AddrPort()
-		u, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-		if err != nil {
-			if tries > 100 {
-				return nil, fmt.Errorf("no free port at %s: %w", addr, err)
-			}
-			continue
-		}
-		held = append(held, u)
-		ports = append(ports, at.Port())
+		held = append(held, t, u)
+		ports = append(ports, t.Addr().(*net.TCPAddr).AddrPort().Port())
 	}
 	return ports, nil
+}
+
+// listenBoth binds addr for TCP and UDP; port 0 is one that is free for both.
+func listenBoth(addr netip.AddrPort) (*net.TCPListener, *net.UDPConn, error) {
+	const tries = 100
+	for i := 1; ; i++ {
+		tcp, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(addr))
+		if err != nil {
+			return nil, nil, err
+		}
+		udp, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(tcp.Addr().(*net.TCPAddr).AddrPort()))
+		if err == nil {
+			return tcp, udp, nil
+		}
+		_ = tcp.Close()
+		if addr.Port() != 0 || i == tries {
+			return nil, nil, err
+		}
+	}
 }
 
 // checkSockets reports a run directory whose name is too long for the sockets

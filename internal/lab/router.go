@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,14 +49,15 @@ type Router struct {
 	cfg    RouterConfig
 	log    *slog.Logger
 	geos   map[netip.Addr]string
-	server *server.BgpServer
+	server *server.BgpServer // nil: not open
+	close  sync.Once
 
 	best    atomic.Pointer[map[netip.Prefix]Route]
 	changed beacon
 	wake    chan struct{} // holds one token when GoBGP's table may differ from best
 }
 
-// NewRouter returns a router; it listens once Run is called.
+// NewRouter returns a router that does not listen yet.
 func NewRouter(cfg RouterConfig, log *slog.Logger) *Router {
 	r := &Router{cfg: cfg, log: log, geos: make(map[netip.Addr]string), wake: make(chan struct{}, 1)}
 	for _, n := range cfg.Neighbors {
@@ -74,16 +76,38 @@ func (r *Router) Best(p netip.Prefix) (Route, bool) {
 // Changed returns a channel that is closed at the next change of a best route.
 func (r *Router) Changed() <-chan struct{} { return r.changed.next() }
 
-// Run takes sessions until ctx ends. A router object runs once.
-func (r *Router) Run(ctx context.Context, ready func()) error {
+// Open makes the router listen; Close ends it. Where several routers live in
+// one process, open all before one of them runs: GoBGP keeps its selection
+// options in a global variable, which opening writes and running reads.
+func (r *Router) Open(ctx context.Context) error {
 	// A logger of its own, because GoBGP tells every state change of every
 	// session; what matters is in the geos' own logs.
 	r.server = server.NewBgpServer(server.LoggerOption(slog.New(slog.DiscardHandler), new(slog.LevelVar)))
 	go r.server.Serve()
+	err := r.server.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
+		Asn:             r.cfg.ASN,
+		RouterId:        r.cfg.Addr.Addr().String(),
+		ListenPort:      int32(r.cfg.Addr.Port()),
+		ListenAddresses: []string{r.cfg.Addr.Addr().String()},
+	}})
+	if err != nil {
+		return fmt.Errorf("router %s: %w", r.cfg.Name, err)
+	}
+	return nil
+}
+
+// Run takes sessions until ctx ends, and closes the router, which it opens if
+// need be. A router runs once.
+func (r *Router) Run(ctx context.Context, ready func()) error {
+	defer r.Close()
+	if r.server == nil {
+		if err := r.Open(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.start(ctx); err != nil {
 		return fmt.Errorf("router %s: %w", r.cfg.Name, err)
 	}
-	defer r.stop()
 	r.refresh()
 	ready()
 	for {
@@ -97,19 +121,10 @@ func (r *Router) Run(ctx context.Context, ready func()) error {
 }
 
 func (r *Router) start(ctx context.Context) error {
-	err := r.server.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
-		Asn:             r.cfg.ASN,
-		RouterId:        r.cfg.Addr.Addr().String(),
-		ListenPort:      int32(r.cfg.Addr.Port()),
-		ListenAddresses: []string{r.cfg.Addr.Addr().String()},
-	}})
-	if err != nil {
-		return err
-	}
 	if err := r.setPolicy(ctx); err != nil {
 		return err
 	}
-	err = r.server.WatchEvent(ctx, server.WatchEventMessageCallbacks{
+	err := r.server.WatchEvent(ctx, server.WatchEventMessageCallbacks{
 		OnBestPath: func([]*apiutil.Path, time.Time) {
 			select {
 			case r.wake <- struct{}{}:
@@ -128,7 +143,13 @@ func (r *Router) start(ctx context.Context) error {
 	return nil
 }
 
-// stop ends GoBGP, at the latest after stopWait.
+// Close ends an open router, at the latest after stopWait.
+func (r *Router) Close() {
+	if r.server != nil {
+		r.close.Do(r.stop)
+	}
+}
+
 func (r *Router) stop() {
 	stopped := make(chan struct{})
 	go func() {

@@ -18,18 +18,25 @@ const termWait = 8 * time.Second
 
 // A spawner starts processes that die with this one, however it ends. The
 // kernel ties their death to that of the thread that started them, so one
-// thread starts them all and lives as long as this process needs it.
+// thread starts them all and lives until end is called.
 type spawner struct {
 	jobs chan func()
-	once sync.Once
+	end  context.CancelFunc
+	done <-chan struct{} // closed by end
 }
 
 func newSpawner() *spawner {
-	s := &spawner{jobs: make(chan func())}
+	ctx, end := context.WithCancel(context.Background())
+	s := &spawner{jobs: make(chan func()), end: end, done: ctx.Done()}
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		for f := range s.jobs {
-			f()
+		for {
+			select {
+			case f := <-s.jobs:
+				f()
+			case <-s.done:
+				return
+			}
 		}
 	}()
 	return s
@@ -38,13 +45,14 @@ func newSpawner() *spawner {
 // start starts cmd in a process group of its own.
 func (s *spawner) start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	done := make(chan error, 1)
-	s.jobs <- func() { done <- cmd.Start() }
-	return <-done
+	started := make(chan error, 1)
+	select {
+	case s.jobs <- func() { started <- cmd.Start() }:
+		return <-started
+	case <-s.done:
+		return errors.New("the demo is over")
+	}
 }
-
-// close ends the thread and with it every process that still runs.
-func (s *spawner) close() { s.once.Do(func() { close(s.jobs) }) }
 
 // A process is one geo's edged, which can be killed and started again.
 type process struct {

@@ -11,36 +11,36 @@ type Config struct {
 	Signals        []string       `json:"signals,omitempty" yaml:"signals" jsonschema:"enum=rps"`               // what counts as load
 	Target         float64        `json:"target,omitempty" yaml:"target" jsonschema:"minimum=0.1,maximum=0.95"` // share of capacity above which the excess is shed; default 0.85
 	MaxRTT         *time.Duration `json:"max_rtt,omitempty" yaml:"max_rtt"`                                     // never to a geo farther than this; default 300ms
-	NeverTo        []string       `json:"never_to,omitempty" yaml:"never_to"`
-	ExemptServices []string       `json:"exempt_services,omitempty" yaml:"exempt_services"` // whose requests are never shed
+	NeverTo        []string       `json:"never_to,omitempty" yaml:"never_to"`                                   // geos that are never sent this geo's requests
+	ExemptServices []string       `json:"exempt_services,omitempty" yaml:"exempt_services"`                     // whose requests are never shed
 }
 
 // A VIPConfig is one entry of `vips:`.
 type VIPConfig struct {
-	Name      string          `json:"name" yaml:"name"`
+	Name      string          `json:"name" yaml:"name"`                     // unique
 	Prefixes  []netip.Prefix  `json:"prefixes" yaml:"prefixes"`             // announced and withdrawn together
 	Addresses []netip.Addr    `json:"addresses,omitempty" yaml:"addresses"` // what listeners bind; inside the prefixes
 	Geos      []string        `json:"geos,omitempty" yaml:"geos"`           // geos or groups that announce it; default [all]
-	Announce  AnnounceConfig  `json:"announce,omitzero" yaml:"announce"`
-	Drain     DrainConfig     `json:"drain,omitzero" yaml:"drain"`
-	Stability StabilityConfig `json:"stability,omitzero" yaml:"stability"`
-	Guard     GuardConfig     `json:"guard,omitzero" yaml:"guard"`
+	Announce  AnnounceConfig  `json:"announce,omitzero" yaml:"announce"`    // when and how it is announced
+	Drain     DrainConfig     `json:"drain,omitzero" yaml:"drain"`          // how it leaves gently
+	Stability StabilityConfig `json:"stability,omitzero" yaml:"stability"`  // keeps it from flapping
+	Guard     GuardConfig     `json:"guard,omitzero" yaml:"guard"`          // keeps it announced somewhere
 }
 
 // AnnounceConfig says when and how a VIP is announced.
 type AnnounceConfig struct {
-	Mode             string   `json:"mode,omitempty" yaml:"mode" jsonschema:"enum=act,enum=shadow"` // default act; shadow sends nothing
-	When             string   `json:"when,omitempty" yaml:"when"`                                   // any_backend (default) | fraction(0.5) | always | never
-	Communities      []string `json:"communities,omitempty" yaml:"communities"`                     // ASN:VALUE (RFC 1997)
-	LargeCommunities []string `json:"large_communities,omitempty" yaml:"large_communities"`         // ASN:A:B (RFC 8092)
-	MED              *uint32  `json:"med,omitempty" yaml:"med"`
-	Prepend          int      `json:"prepend,omitempty" yaml:"prepend" jsonschema:"minimum=0,maximum=10"`
+	Mode             string   `json:"mode,omitempty" yaml:"mode" jsonschema:"enum=act,enum=shadow"`       // default act; shadow sends nothing
+	When             string   `json:"when,omitempty" yaml:"when"`                                         // any_backend (default) | fraction(0.5) | always | never
+	Communities      []string `json:"communities,omitempty" yaml:"communities"`                           // ASN:VALUE (RFC 1997)
+	LargeCommunities []string `json:"large_communities,omitempty" yaml:"large_communities"`               // ASN:A:B (RFC 8092)
+	MED              *uint32  `json:"med,omitempty" yaml:"med"`                                           // MULTI_EXIT_DISC (RFC 4271 section 5.1.4)
+	Prepend          int      `json:"prepend,omitempty" yaml:"prepend" jsonschema:"minimum=0,maximum=10"` // how often this AS is repeated in the path
 }
 
 // DrainConfig says how a VIP leaves gently.
 type DrainConfig struct {
 	GShut   *bool          `json:"gshut,omitempty" yaml:"gshut"`                                       // GRACEFUL_SHUTDOWN (RFC 8326); default true
-	Prepend *int           `json:"prepend,omitempty" yaml:"prepend" jsonschema:"minimum=0,maximum=10"` // default 3
+	Prepend *int           `json:"prepend,omitempty" yaml:"prepend" jsonschema:"minimum=0,maximum=10"` // how often this AS is repeated more while draining; default 3
 	Wait    *time.Duration `json:"wait,omitempty" yaml:"wait"`                                         // from disfavour to withdraw; default 20s
 	Max     *time.Duration `json:"max,omitempty" yaml:"max"`                                           // flows in progress live until then; default 5m
 }
@@ -56,5 +56,5 @@ type StabilityConfig struct {
 // GuardConfig keeps a VIP announced somewhere.
 type GuardConfig struct {
 	MinOthers *int   `json:"min_others,omitempty" yaml:"min_others" jsonschema:"minimum=0"`           // a soft withdraw needs this many other geos announcing; default 1
-	LastGeo   string `json:"last_geo,omitempty" yaml:"last_geo" jsonschema:"enum=keep,enum=withdraw"` // default keep
+	LastGeo   string `json:"last_geo,omitempty" yaml:"last_geo" jsonschema:"enum=keep,enum=withdraw"` // whether the last geo that announces it stays; default keep
 }

@@ -19,8 +19,8 @@ type GeoConfig struct {
 
 // A GroupConfig names a set of geos.
 type GroupConfig struct {
-	Name string   `json:"name" yaml:"name"`
-	Geos []string `json:"geos" yaml:"geos"`
+	Name string   `json:"name" yaml:"name"` // usable wherever a geo is named
+	Geos []string `json:"geos" yaml:"geos"` // its members
 }
 
 // CapacityConfig caps what the edge may believe it can serve.

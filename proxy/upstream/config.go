@@ -4,9 +4,9 @@ import "time"
 
 // A BackendConfig is one local instance of a service.
 type BackendConfig struct {
-	Name   string `json:"name" yaml:"name"`
+	Name   string `json:"name" yaml:"name"`                                      // unique in the service
 	URL    string `json:"url" yaml:"url"`                                        // http://HOST:PORT; h2c://HOST:PORT for HTTP/2 without TLS
-	Weight int    `json:"weight,omitempty" yaml:"weight" jsonschema:"minimum=0"` // default 1
+	Weight int    `json:"weight,omitempty" yaml:"weight" jsonschema:"minimum=0"` // share of the requests in proportion to the others'; 0 gets none; default 1
 }
 
 // HealthConfig says how a backend is judged.
@@ -16,17 +16,17 @@ type HealthConfig struct {
 
 // HTTPCheckConfig is an active check by HTTP request.
 type HTTPCheckConfig struct {
-	Path     string         `json:"path,omitempty" yaml:"path"`                        // default "/"
+	Path     string         `json:"path,omitempty" yaml:"path"`                        // what is asked for; default "/"
 	Expect   []int          `json:"expect,omitempty" yaml:"expect"`                    // statuses that count as healthy; default [200]
-	Interval *time.Duration `json:"interval,omitempty" yaml:"interval"`                // default 2s
-	Timeout  *time.Duration `json:"timeout,omitempty" yaml:"timeout"`                  // default 1s
+	Interval *time.Duration `json:"interval,omitempty" yaml:"interval"`                // between two checks; default 2s
+	Timeout  *time.Duration `json:"timeout,omitempty" yaml:"timeout"`                  // for a whole answer; default 1s
 	Rise     int            `json:"rise,omitempty" yaml:"rise" jsonschema:"minimum=1"` // good answers in a row until healthy; default 2
 	Fall     int            `json:"fall,omitempty" yaml:"fall" jsonschema:"minimum=1"` // bad ones until unhealthy; default 3
 }
 
 // TimeoutsConfig bounds how long a backend may take.
 type TimeoutsConfig struct {
-	Connect        *time.Duration `json:"connect,omitempty" yaml:"connect"`                 // default 1s
-	ResponseHeader *time.Duration `json:"response_header,omitempty" yaml:"response_header"` // default 30s
-	Idle           *time.Duration `json:"idle,omitempty" yaml:"idle"`                       // of a pooled connection; default 60s
+	Connect        *time.Duration `json:"connect,omitempty" yaml:"connect"`                 // for a TCP connection; default 1s
+	ResponseHeader *time.Duration `json:"response_header,omitempty" yaml:"response_header"` // from the request's end to the answer's head; default 30s
+	Idle           *time.Duration `json:"idle,omitempty" yaml:"idle"`                       // how long a pooled connection is kept without a request; of a pooled connection; default 60s
 }

@@ -171,7 +171,7 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		why = "nobody listens there. The daemon that made it is gone: start edged again"
 	case errors.Is(err, os.ErrPermission):
-		why = `permission denied. You are not in group "edged": sudo usermod -aG edged $USER`
+		return fmt.Errorf(`%w at %s: %w. You are not in group "edged": sudo usermod -aG edged $USER`, ErrUnreachable, c.socket, os.ErrPermission)
 	}
 	return fmt.Errorf("%w at %s: %s", ErrUnreachable, c.socket, why)
 }
