@@ -20,7 +20,8 @@ type fake struct {
 	routes []Route
 	lossy  bool // announce is not heard
 	state  session
-	hang   chan struct{} // close waits for it, when not nil
+	hangs  bool // close does not return before the test ends
+	end    chan struct{}
 }
 
 func (f *fake) note(call string) { f.calls = append(f.calls, call) }
@@ -62,8 +63,8 @@ func (f *fake) enable(netip.Addr) error { f.note("enable"); return nil }
 
 func (f *fake) close() {
 	f.note("close")
-	if f.hang != nil {
-		<-f.hang
+	if f.hangs {
+		<-f.end
 	}
 }
 
@@ -73,12 +74,13 @@ func (f *fake) up() {
 	f.emit(f.peer, stateChange{to: Established})
 }
 
-func (f *fake) down() {
-	f.state = session{state: Idle}
+func (f *fake) down(overLimit bool) {
+	f.state = session{state: Idle, overLimit: overLimit}
 	f.emit(f.peer, stateChange{to: Idle, reason: "read-failed"})
 }
 
-// loop runs a speaker with a fake backend in a bubble of virtual time.
+// loop runs a speaker with a fake backend in a bubble of virtual time, and
+// returns how long it took to stop.
 func loop(t *testing.T, f *fake, story func(s *Speaker)) (stopping time.Duration) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -90,7 +92,7 @@ func loop(t *testing.T, f *fake, story func(s *Speaker)) (stopping time.Duration
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.backend, f.emit = f, s.emit
+		s.backend, f.emit, f.end = f, s.emit, make(chan struct{})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx, func() {}) }()
@@ -102,9 +104,7 @@ func loop(t *testing.T, f *fake, story func(s *Speaker)) (stopping time.Duration
 			t.Error(err)
 		}
 		stopping = time.Since(begin)
-		if f.hang != nil {
-			close(f.hang)
-		}
+		close(f.end)
 	})
 	return stopping
 }
@@ -144,7 +144,7 @@ func TestLoopRedials(t *testing.T) {
 		loop(t, f, func(*Speaker) {
 			f.up()
 			after(tt.lived)
-			f.down()
+			f.down(false)
 			after(time.Second)
 			if got := slices.Contains(f.calls, "redial"); got != tt.want {
 				t.Errorf("after %s: redialed %v, want %v", tt.lived, got, tt.want)
@@ -158,8 +158,7 @@ func TestLoopRestsAfterTooManyPrefixes(t *testing.T) {
 	loop(t, f, func(s *Speaker) {
 		f.up()
 		after(time.Minute)
-		f.down()
-		f.state.overLimit = true
+		f.down(true)
 		after(DefaultMaxAfter - time.Minute)
 		if slices.Contains(f.calls, "enable") || slices.Contains(f.calls, "redial") {
 			t.Errorf("calls during the rest: %v", f.calls)
@@ -177,7 +176,7 @@ func TestLoopRestsAfterTooManyPrefixes(t *testing.T) {
 // TestLoopLeavesAHangingBackend: stopping takes no longer than promised, and
 // what is announced meanwhile is not.
 func TestLoopLeavesAHangingBackend(t *testing.T) {
-	f := &fake{hang: make(chan struct{})}
+	f := &fake{hangs: true}
 	var speaker *Speaker
 	stopping := loop(t, f, func(s *Speaker) {
 		speaker = s

@@ -19,8 +19,8 @@ import (
 
 const (
 	// reconnect is how often serf looks for lost nodes; it never gives up.
-	reconnect      = time.Second
-	reconnectForth = 100 * 365 * 24 * time.Hour
+	reconnect    = time.Second
+	reconnectFor = 100 * 365 * 24 * time.Hour
 	// gossipPacket is the size of a gossip packet that fits into a datagram.
 	gossipPacket = 1150
 	// joinWait bounds one exchange of the member list.
@@ -57,7 +57,7 @@ func (m *membership) start() error {
 	c.Tags = map[string]string{"geo": s.Geo, "number": strconv.Itoa(int(s.Number)), "software": s.Software[:min(len(s.Software), maxSoftware)]}
 	c.EventCh = m.events
 	c.EnableNameConflictResolution = false // its loser would stop; certificates decide here
-	c.ReconnectInterval, c.ReconnectTimeout = reconnect, reconnectForth
+	c.ReconnectInterval, c.ReconnectTimeout = reconnect, reconnectFor
 	c.BroadcastTimeout, c.LeavePropagateDelay = 300*time.Millisecond, 200*time.Millisecond
 	c.LogOutput = libraryLog{m.f.log}
 	l := memberlist.DefaultLANConfig()

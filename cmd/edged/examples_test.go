@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"anyedge/internal/testpeer"
+	"anyedge/replay"
 )
 
 // Where the documentation is.
@@ -57,17 +58,18 @@ func TestReplayExamples(t *testing.T) {
 			f := newFleet(t, "fra", "nrt")
 			g := &twoGeos{fleet: f, client: browser(t, "")}
 			g.fra = startIn(t, f.write(t, "fra", appService(addr)))
-			g.iad = startIn(t, f.write(t, "nrt", appService(addr))) // the other one
+			g.other = startIn(t, f.write(t, "nrt", appService(addr))) // the other one
 			testpeer.WaitFor(t, "fra to know that nrt can serve", func() bool {
 				return strings.HasPrefix(string(mustAsk(t, g.client, "POST", f.url("fra")+"/", nil).body), "POST served in nrt: ")
 			})
-			g.wantExample(t)
+			g.wantExample(t, app.file == "app.py")
 		})
 	}
 }
 
-// wantExample goes through what an example does.
-func (g *twoGeos) wantExample(t *testing.T) {
+// wantExample goes through what an example does. One that reads all of a
+// request before it answers finds the limit of what is kept.
+func (g *twoGeos) wantExample(t *testing.T, readsAll bool) {
 	t.Helper()
 	body := randomBytes(64 << 10)
 	want := func(method, entry, says string) {
@@ -82,7 +84,15 @@ func (g *twoGeos) wantExample(t *testing.T) {
 	want("GET", "nrt", "GET served in nrt: it came in here\n")
 	want("POST", "nrt", "POST served in nrt: it came in here\n")
 	want("POST", "fra", "POST served in nrt: geo=fra, node=fra-edge1, t=")
-	g.iad.kill()
+	body = randomBytes(1 << 20) // the most that is kept
+	want("POST", "fra", "POST served in nrt: geo=fra, node=fra-edge1, t=")
+	if got := mustAsk(t, g.client, "POST", g.url("fra")+"/order", randomBytes(1<<20+1)); readsAll {
+		if got.status != 413 || got.header.Get("Replay-Geo-Error") != "body-too-large" {
+			t.Errorf("a body over the limit: %d %v %s", got.status, got.header, got.body)
+		}
+		wantNoProtocol(t, got)
+	}
+	g.other.kill()
 	testpeer.WaitFor(t, "the fallback", func() bool {
 		got := mustAsk(t, g.client, "POST", g.url("fra")+"/order", body)
 		// While fra does not know yet, the try may be lost on its way.
@@ -130,6 +140,19 @@ func TestDocsShowExamples(t *testing.T) {
 	for _, app := range exampleApps {
 		if code := string(readFile(t, filepath.Join(examplesDir, app.file))); !strings.Contains(text, "\n"+code+"```\n") {
 			t.Errorf("docs/replay-geo.md does not show %s as it is", app.file)
+		}
+	}
+}
+
+// TestDocsListErrors keeps the table of errors equal to the code.
+func TestDocsListErrors(t *testing.T) {
+	t.Parallel()
+	text := string(readFile(t, filepath.Join(docsDir, "replay-geo.md")))
+	for _, c := range []replay.Code{
+		replay.BodyTooLarge, replay.NoCandidate, replay.Loop, replay.NotAllowed, replay.BadInstruction, replay.Timeout,
+	} {
+		if row := fmt.Sprintf("\n| `%s` | %d | ", c, c.Status()); strings.Count(text, row) != 1 {
+			t.Errorf("docs/replay-geo.md has no row %q", row)
 		}
 	}
 }

@@ -78,6 +78,9 @@ func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 	n.components(&group)
 	err := group.Run(ctx, func() {
 		n.log.Info("edged serves", "geo", n.geo, "node", n.name, "config", n.file, "digest", n.cfg.Digest(), "socket", n.cfg.Socket())
+		if ca := n.certs.CAPath(); ca != "" {
+			n.log.Info("certificates of a development CA", "trust_it_with", "curl --cacert "+ca)
+		}
 	})
 	if err == nil {
 		n.log.Info("edged ended")
@@ -92,7 +95,7 @@ func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Sig
 		n.log.Info("interrupted: withdrawing and ending now")
 		return
 	}
-	n.log.Info("draining: every VIP leaves, requests are still served", "max", n.shutdownMax)
+	n.log.Info("draining: every VIP leaves, requests are still served", "max", n.shutdownMax.String())
 	n.stopping.Store(true)
 	n.steer.Wake()
 	look := time.NewTicker(settled)

@@ -66,7 +66,7 @@ func (s source) bgpPart() api.Part {
 			sent = max(sent, len(n.Sent))
 		}
 	}
-	text := fmt.Sprintf("%d/%d established, %d prefixes announced", up, len(st.Neighbors), sent)
+	text := fmt.Sprintf("%d/%d established, %d prefix%s announced", up, len(st.Neighbors), sent, plural(sent, "es"))
 	if m := len(st.Mismatch); m > 0 {
 		text += fmt.Sprintf("; %d differ from what is wanted", m)
 	}
@@ -75,6 +75,14 @@ func (s source) bgpPart() api.Part {
 		h = api.Bad
 	}
 	return api.Part{Name: "BGP", Health: h, Text: text, Hint: "edgectl routes"}
+}
+
+// plural returns the ending of a word for n things.
+func plural(n int, ending string) string {
+	if n == 1 {
+		return ""
+	}
+	return ending
 }
 
 func (s source) vipPart(p *steering.Plan) api.Part {
@@ -135,6 +143,10 @@ func (s source) fabricPart() api.Part {
 	part := api.Part{Name: "fabric", Health: api.OK, Hint: "edgectl fabric peers"}
 	var texts []string
 	w := s.world()
+	if len(w.Geos) == 1 {
+		part.Text = "no other geo is configured"
+		return part
+	}
 	alive := 0
 	for i := range w.Geos[1:] {
 		g := &w.Geos[i+1]
@@ -146,7 +158,7 @@ func (s source) fabricPart() api.Part {
 		part.Health = api.Warning
 		texts = append(texts, g.Name+" unseen")
 	}
-	if alive == 0 && len(w.Geos) > 1 {
+	if alive == 0 {
 		part.Health = api.Bad
 	}
 	part.Text = fmt.Sprintf("%d/%d geos; %s", alive, len(w.Geos)-1, strings.Join(texts, ", "))

@@ -18,7 +18,7 @@ func TestTwoGeos(t *testing.T) {
 	apps := map[string]*lab.Backend{"fra": startApp(t, "fra", "fra-a"), "iad": startApp(t, "iad", "iad-a")}
 	g := &twoGeos{fleet: f, apps: apps, client: browser(t, "")}
 	g.fra = startIn(t, f.write(t, "fra", appService(apps["fra"].Addr.String())))
-	g.iad = startIn(t, f.write(t, "iad", appService(apps["iad"].Addr.String())))
+	g.other = startIn(t, f.write(t, "iad", appService(apps["iad"].Addr.String())))
 	g.waitTogether(t)
 	for _, step := range []struct {
 		name string
@@ -40,16 +40,16 @@ func TestTwoGeos(t *testing.T) {
 
 type twoGeos struct {
 	*fleet
-	fra, iad *daemon
-	apps     map[string]*lab.Backend
-	client   *http.Client
+	fra, other *daemon // other: iad or nrt
+	apps       map[string]*lab.Backend
+	client     *http.Client
 }
 
 // waitTogether waits until each geo knows that the other can serve and that it
 // announces.
 func (g *twoGeos) waitTogether(t *testing.T) {
 	t.Helper()
-	for d, other := range map[*daemon]string{g.fra: "iad", g.iad: "fra"} {
+	for d, other := range map[*daemon]string{g.fra: "iad", g.other: "fra"} {
 		waitGeo(t, d, other, func(row api.Geo) bool {
 			return row.State == "up" && len(row.Nodes) == 1 && row.Nodes[0].Services["app"].Healthy == 1 && row.Nodes[0].VIPs["www"] == "announced"
 		})
@@ -156,7 +156,7 @@ func (g *twoGeos) backendsDie(t *testing.T) {
 		}
 	}
 	waitVIPState(t, g.fra, "withdrawn")
-	waitGeo(t, g.iad, "fra", func(row api.Geo) bool { return row.Nodes[0].VIPs["www"] == "withdrawn" })
+	waitGeo(t, g.other, "fra", func(row api.Geo) bool { return row.Nodes[0].VIPs["www"] == "withdrawn" })
 	wantServed(t, mustAsk(t, g.client, "GET", g.url("fra")+"/", nil), "iad") // the listener stays
 	up(t, g.apps["fra"])
 	waitVIPState(t, g.fra, "announced")
@@ -173,11 +173,11 @@ func waitVIPState(t *testing.T, d *daemon, state string) {
 // drain is ordered at iad and about fra: every geo knows it, fra leaves, still
 // serves what comes, and returns when the order is taken back.
 func (g *twoGeos) drain(t *testing.T) {
-	reply, err := g.iad.admin.Drain(t.Context(), api.DrainRequest{Kind: "geo", Name: "fra", Reason: "new line cards"})
+	reply, err := g.other.admin.Drain(t.Context(), api.DrainRequest{Kind: "geo", Name: "fra", Reason: "new line cards"})
 	if err != nil || !strings.Contains(reply.Text, "geo fra drains") {
 		t.Fatalf("%+v, %v", reply, err)
 	}
-	for _, d := range []*daemon{g.fra, g.iad} {
+	for _, d := range []*daemon{g.fra, g.other} {
 		waitGeo(t, d, "fra", func(row api.Geo) bool {
 			return row.State == "draining" && row.Nodes[0].VIPs["www"] == "withdrawn"
 		})
@@ -186,7 +186,7 @@ func (g *twoGeos) drain(t *testing.T) {
 		t.Errorf("cause: %+v", v.Cause)
 	}
 	wantServed(t, mustAsk(t, g.client, "GET", g.url("fra")+"/", nil), "fra")
-	if _, err := g.iad.admin.Drain(t.Context(), api.DrainRequest{Kind: "geo", Name: "atlantis"}); err == nil || !strings.Contains(err.Error(), "there are fra, iad") {
+	if _, err := g.other.admin.Drain(t.Context(), api.DrainRequest{Kind: "geo", Name: "atlantis"}); err == nil || !strings.Contains(err.Error(), "there are fra, iad") {
 		t.Errorf("draining an unknown geo: %v", err)
 	}
 	if _, err := g.fra.admin.Undrain(t.Context(), api.DrainRequest{Kind: "geo", Name: "fra"}); err != nil {
@@ -198,7 +198,7 @@ func (g *twoGeos) drain(t *testing.T) {
 // kill ends iad as a crash does: fra serves on, replays to iad are refused with
 // a reason, and fra's geos say that iad is unseen.
 func (g *twoGeos) kill(t *testing.T) {
-	g.iad.kill()
+	g.other.kill()
 	// Before fra knows, a replay may be lost on the way; it is answered.
 	if got := mustAsk(t, g.client, "POST", g.url("fra")+"/replay/iad", []byte("x")); got.status != 503 && got.status != 504 {
 		t.Errorf("replay to a geo that has just died: %d %s", got.status, got.body)
@@ -216,7 +216,7 @@ func (g *twoGeos) kill(t *testing.T) {
 
 // back starts iad again with the same files.
 func (g *twoGeos) back(t *testing.T) {
-	g.iad = startIn(t, g.iad.dir)
+	g.other = startIn(t, g.other.dir)
 	g.waitTogether(t)
 	wantServed(t, mustAsk(t, g.client, "POST", g.url("fra")+"/replay/iad", []byte("x")), "iad")
 }

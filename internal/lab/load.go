@@ -20,9 +20,10 @@ const pace = 5 * time.Millisecond
 type LoadConfig struct {
 	Region  string
 	Entry   netip.AddrPort
-	Rate    float64 // requests/s in all
-	Clients int     // how many people share them; each has an address of its own
-	First   int     // number of the first client's address
+	Rate    float64       // requests/s in all
+	Ramp    time.Duration // until the rate is reached, growing from a tenth of it
+	Clients int           // how many people share them; each has an address of its own
+	First   int           // number of the first client's address
 	Mix     []Protocol
 	Path    string
 	TLS     *tls.Config
@@ -69,17 +70,18 @@ func (l *Load) Run(ctx context.Context, ready func()) error {
 
 // send starts each request in its time.
 func (l *Load) send(ctx context.Context, wg *sync.WaitGroup) {
-	every := time.Duration(float64(time.Second) / l.cfg.Rate)
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	// Requests whose answers are under way when ctx ends are not broken off.
 	answers := context.WithoutCancel(ctx)
-	due := time.Now()
+	begin := time.Now()
+	due := begin
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
+			every := l.every(now.Sub(begin))
 			if behind := now.Sub(due); behind > maxAhead {
 				lost := int((behind - maxAhead) / every)
 				l.meter.Late(l.cfg.Region, lost)
@@ -91,6 +93,15 @@ func (l *Load) send(ctx context.Context, wg *sync.WaitGroup) {
 			}
 		}
 	}
+}
+
+// every returns the time between two requests, so long after the start.
+func (l *Load) every(elapsed time.Duration) time.Duration {
+	share := 1.0
+	if l.cfg.Ramp > 0 {
+		share = min(1, max(0.1, elapsed.Seconds()/l.cfg.Ramp.Seconds()))
+	}
+	return time.Duration(float64(time.Second) / (l.cfg.Rate * share))
 }
 
 // request lets the client that has waited longest send one request.

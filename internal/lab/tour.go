@@ -15,15 +15,14 @@ import (
 
 // The steady clients of the tour.
 const (
-	tourMax     = 4 * time.Minute       // far more than it takes
-	pollEvery   = 50 * time.Millisecond // between two looks at a condition
-	stepWait    = 30 * time.Second      // for what a step waits for, once
-	minSources  = 1000
-	hotRegion   = "eu"
-	hotGeo      = "fra"
-	farGeo      = "nrt"
-	hotRate     = 600.0 // requests/s in all at hotRegion in the overload step
-	overloadWin = 8 * time.Second
+	tourMax    = 4 * time.Minute       // far more than it takes
+	pollEvery  = 50 * time.Millisecond // between two looks at a condition
+	stepWait   = 30 * time.Second      // for what a step waits for, once
+	minSources = 1000
+	hotRegion  = "eu"
+	hotGeo     = "fra"
+	farGeo     = "nrt"
+	hotRate    = 600.0 // requests/s in all at hotRegion in the overload step
 )
 
 // steadyLoads are the people who ask for something all the time: 210 requests/s
