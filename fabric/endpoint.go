@@ -157,7 +157,7 @@ func (f *Fabric) newLink(e *endpoint, conn *quic.Conn, dialed bool) (*link, erro
 	}
 	l := &link{
 		f: f, conn: conn, peer: peer, key: identity.KeyID(certs[0]), dialed: dialed,
-		out: make(chan []byte, 64), opened: time.Now(),
+		out: make(chan []byte, 64), exchanges: make(chan struct{}, maxExchanges), opened: time.Now(),
 	}
 	if dialed {
 		l.client = e.client.NewRawClientConn(conn)

@@ -17,7 +17,7 @@ const (
 	PathUp        EventKind = "path_up"        // probes to the node are answered again
 	PathDown      EventKind = "path_down"      // probes to the node are not answered
 	DuplicateName EventKind = "duplicate_name" // somebody with another key uses a node's name
-	PeerRefused   EventKind = "peer_refused"   // a connection with a bad certificate
+	PeerRefused   EventKind = "peer_refused"   // a connection with a bad certificate, or one name too many in gossip
 	RecordRefused EventKind = "record_refused"
 	LoadRefused   EventKind = "load_refused"
 )

@@ -23,6 +23,9 @@ const (
 	// maxReply is the size of records after which a reply stops and says that
 	// there are more.
 	maxReply = 2 << 20
+	// maxExchanges is how many exchanges of one connection are read at a time; an
+	// honest peer begins one after the other.
+	maxExchanges = 2
 	// passOn is to how many peers news of others are passed on at once; the
 	// others get them by pulling.
 	passOn = 3
@@ -134,18 +137,27 @@ func (r *remote) pullAll(ctx context.Context) error {
 		}
 		now := time.Now()
 		taken := r.f.take(answer.Records, l.peer, now)
-		for writer, ms := range answer.Ages {
-			if ms >= 0 && writer != r.f.setup.NodeName {
-				if rec, _ := r.f.records.nodeRecord(writer); rec != nil {
-					r.f.records.confirm(writer, rec.Version, now.Add(-time.Duration(ms)*time.Millisecond))
-				}
-			}
-		}
+		r.f.agree(answer.Ages, now)
 		if !answer.More || taken == 0 {
 			return nil
 		}
 	}
 	return nil
+}
+
+// maxAge is the oldest word about a record that is worth anything.
+const maxAge = time.Hour
+
+// agree takes a peer's word for when records were confirmed.
+func (f *Fabric) agree(ages map[string]int64, now time.Time) {
+	for writer, ms := range ages {
+		if ms < 0 || ms > maxAge.Milliseconds() || writer == f.setup.NodeName {
+			continue
+		}
+		if rec, _ := f.records.nodeRecord(writer); rec != nil {
+			f.records.confirm(writer, rec.Version, now.Add(-time.Duration(ms)*time.Millisecond))
+		}
+	}
 }
 
 // exchange sends one ask and reads its reply.
@@ -173,8 +185,15 @@ func (l *link) exchange(ctx context.Context, message ask) (*reply, error) {
 	return answer, readMessage(s, answer)
 }
 
-// serveRecords answers one exchange.
+// serveRecords answers one exchange. What waits for its turn is not read, so
+// that QUIC's flow control bounds what a peer can make this node hold.
 func (l *link) serveRecords(s *quic.Stream) {
+	select {
+	case l.exchanges <- struct{}{}:
+		defer func() { <-l.exchanges }()
+	case <-l.conn.Context().Done():
+		return
+	}
 	_ = s.SetDeadline(time.Now().Add(exchangeWait))
 	var message ask
 	if err := readMessage(s, &message); err != nil {
@@ -274,11 +293,18 @@ func (f *Fabric) take(list []envelope, from Peer, now time.Time) int {
 	return len(news)
 }
 
+// maxAhead is how far the clock of an order's writer may be ahead. The latest
+// order counts: one from the far future could not be undone.
+const maxAhead = 24 * time.Hour
+
 // takeOne merges one record, and returns what there is to pass on.
 func (f *Fabric) takeOne(e envelope, from Peer, now time.Time) ([]*record, error) {
 	r, err := verify(f.id, e, now)
 	if err != nil {
 		return nil, err
+	}
+	if r.Kind == kindOrder && r.At > now.Add(maxAhead).UnixMilli() {
+		return nil, refused("time", "order %s of %s is from %s", r.Name, r.Writer, time.UnixMilli(r.At).UTC().Format(time.RFC3339))
 	}
 	if w := f.roster.get(r.Writer); w != nil && w.heldByOther(r.key, now) {
 		return nil, refused("duplicate name", "%s's record has the key %x, which is not its holder's", r.Writer, r.key[:4])

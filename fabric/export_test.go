@@ -1,7 +1,10 @@
 package fabric
 
 import (
+	"strconv"
 	"time"
+
+	"github.com/hashicorp/serf/serf"
 
 	"anyedge/fabric/identity"
 	"anyedge/internal/world"
@@ -72,4 +75,47 @@ func Held(f *Fabric, kind, name, writer string) []byte {
 		return r.Body
 	}
 	return nil
+}
+
+// Bounds that tests fill.
+const (
+	MaxGossiped  = maxGossiped
+	MaxExchanges = maxExchanges
+)
+
+// EncodeEcho returns an echo that describes geo.
+func EncodeEcho(seq uint32, geo string) []byte {
+	return (&probe{kind: datagramEcho, seq: seq, geo: geo}).encode()
+}
+
+// Probes returns how many probes f sent to the node.
+func Probes(f *Fabric, node string) uint32 {
+	r := f.roster.get(node)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pulse.seq
+}
+
+// Gossip makes f hear of a member of that name, which says it is in geo.
+func Gossip(f *Fabric, name, geo string) {
+	f.members.heard(&serf.Member{Name: name, Status: serf.StatusAlive, Tags: map[string]string{"geo": geo}})
+}
+
+// Agree makes f take a peer's word for the age of a node's record, and returns
+// when f then takes it for confirmed.
+func Agree(f *Fabric, writer string, ms int64) time.Time {
+	f.agree(map[string]int64{writer: ms}, time.Now())
+	_, seen := f.records.nodeRecord(writer)
+	return seen
+}
+
+// Sum returns what a geo tells others whose nodes have these loads.
+func Sum(now time.Time, own world.Load, others ...world.Load) world.Load {
+	l := newLoads("fra")
+	l.set(now, own)
+	for i, o := range others {
+		o.At = now
+		l.hear(Peer{Geo: "fra", Node: strconv.Itoa(i)}, o)
+	}
+	return l.sum(now)
 }

@@ -51,6 +51,8 @@ type link struct {
 	server *http3.RawServerConn // of an accepted one
 	out    chan []byte          // datagrams to be sent
 
+	exchanges chan struct{} // holds a token for each exchange of records that is being served
+
 	requests atomic.Int64 // in flight on this link, sent by this node
 }
 

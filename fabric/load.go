@@ -11,6 +11,9 @@ import (
 const (
 	// loadStep is the change of a load value that is told at once.
 	loadStep = 0.05
+	// maxRate bounds a load value (requests/s), and with it every sum: one that
+	// is not finite would make the peers refuse the whole probe.
+	maxRate = 1e12
 	// nodeLoadAge is how long a silent node of this geo counts in its sum.
 	nodeLoadAge = 2 * time.Second
 )
@@ -36,6 +39,7 @@ func (l *loads) set(now time.Time, v world.Load) bool {
 		if !(*p >= 0) || math.IsInf(*p, 0) {
 			*p = 0
 		}
+		*p = min(*p, maxRate)
 	}
 	v.At = now
 	l.mu.Lock()
@@ -87,7 +91,8 @@ func (l *loads) sum(now time.Time) world.Load {
 		}
 		known = known && n.Capacity > 0
 		for i, p := range rates(&n) {
-			*rates(&total)[i] += *p
+			sum := rates(&total)[i]
+			*sum = min(*sum+*p, maxRate)
 		}
 	}
 	if !known {

@@ -119,7 +119,11 @@ func (m *membership) heard(s *serf.Member) {
 	case serf.StatusFailed, serf.StatusNone:
 	}
 	number, _ := strconv.ParseUint(s.Tags["number"], 10, 16) // 0: it told none
-	r := m.f.roster.ensure(s.Name)
+	r := m.f.roster.gossiped(s.Name)
+	if r == nil {
+		m.f.refuse.add(PeerRefused, "too many names", Peer{}, fmt.Sprintf("gossip speaks of more than %d nodes, %.40q is one too many", maxGossiped, s.Name))
+		return
+	}
 	r.mu.Lock()
 	news := r.status != status
 	if news {
@@ -186,8 +190,8 @@ func (f *Fabric) seek(ctx context.Context, addr netip.AddrPort) {
 		if n := f.roster.at(addr); n == nil {
 			if err := f.roster.identify(ctx, addr); err != nil {
 				f.log.Debug("seed does not answer", "addr", addr, "err", err)
-				pause = min(2*pause, maxDialPause)
 			}
+			pause = min(2*pause, maxDialPause)
 		} else {
 			pause = maxDialPause
 		}

@@ -100,16 +100,30 @@ func (s *store) orders(now time.Time) []world.Order {
 	return list
 }
 
-// keepOrders writes orders of others to disk as they come, until ctx ends.
+// saveAgain is the pause after orders could not be written to disk.
+const saveAgain = 2 * time.Second
+
+// keepOrders writes orders of others to disk as they come, and those again that
+// could not be written, until ctx ends.
 func (f *Fabric) keepOrders(ctx context.Context) {
+	var again <-chan time.Time
 	for {
 		select {
 		case <-f.unsaved:
-			if err := f.saveOrders(); err != nil {
-				f.log.Error("orders are not kept on disk", "err", err)
-			}
+		case <-again:
 		case <-ctx.Done():
 			return
+		}
+		err := f.saveOrders()
+		switch {
+		case err != nil && again == nil:
+			f.log.Error("orders are not kept on disk; trying again until they are", "err", err)
+		case err == nil && again != nil:
+			f.log.Info("orders are kept on disk again")
+		}
+		again = nil
+		if err != nil {
+			again = time.After(saveAgain)
 		}
 	}
 }

@@ -31,7 +31,7 @@ type PeerStatus struct {
 	InFlight  int64     // of them
 	Served    uint64    // answered for it
 	Seen      time.Time // when its last probe came; zero: never
-	Since     time.Time // of what membership says
+	Since     time.Time // of State; zero: it was never up
 	Software  string
 	Member    world.Status // what membership says; "" when it is no member
 	Hears     bool         // its last probe or echo said that it hears this node's
@@ -54,14 +54,14 @@ func (r *remote) peerStatus(now time.Time) PeerStatus {
 	defer r.mu.Unlock()
 	s := PeerStatus{
 		Node: r.name, Geo: r.geo, State: Down, RTT: r.pulse.least, Loss: r.pulse.loss(now), Conns: len(links),
-		Requests: r.requests, Served: r.served, Seen: r.heard, Since: r.since, Software: r.software,
+		Requests: r.requests, Served: r.served, Seen: r.heard, Since: r.pulse.turned, Software: r.software,
 		Member: r.status, Hears: r.hears, LastError: r.lastErr,
 	}
 	switch {
 	case r.pulse.alive:
 		s.State = Up
 	case r.status == world.Left:
-		s.State = GoneAway
+		s.State, s.Since = GoneAway, r.since
 	}
 	if via, ok := r.f.via[r.name]; ok {
 		s.Addr = via.String()

@@ -85,7 +85,7 @@ func decodeProbe(b []byte) (*probe, error) {
 	b = b[probeHead+n:]
 	for i, v := range rates(&p.load) {
 		*v = math.Float64frombits(binary.BigEndian.Uint64(b[8*i:]))
-		if !(*v >= 0) || math.IsInf(*v, 0) {
+		if !(*v >= 0 && *v <= maxRate) {
 			return nil, fmt.Errorf("%w: load value %d is %v", errProbe, i, *v)
 		}
 	}

@@ -76,7 +76,7 @@ func (r *remote) beat(now time.Time, late time.Duration, urgent, first bool) {
 	p.excuse(late)
 	p.note(now, l.conn.ConnectionStats().PacketsReceived)
 	hopeless := p.hopeless(now)
-	died := p.dead(now) && p.fail()
+	died := p.dead(now) && p.fail(now)
 	if died {
 		r.lastErr = "probes are not answered"
 		if now.Sub(r.heard) < deadAfter/2 {
@@ -132,16 +132,17 @@ func (l *link) probe(b []byte) {
 	}
 	p.load.At = now
 	f.load.hear(l.peer, p.load)
-	woke := false
+	woke, again := false, false
 	r.mu.Lock()
 	r.hears, r.keySeen = p.hears, now
 	switch {
 	case p.kind == datagramProbe:
 		r.heard = now
 	case r.out == l:
+		streak := r.pulse.streak
 		woke = r.pulse.answer(now, p.seq)
+		again = !r.pulse.alive && r.pulse.streak > streak // one more decides
 	}
-	again := !r.pulse.alive && p.kind == datagramEcho
 	if woke {
 		r.lastErr = ""
 	}

@@ -18,6 +18,7 @@ const (
 // A pulse is the history of the probes to one node. It has no clock of its own.
 type pulse struct {
 	alive   bool
+	turned  time.Time     // when alive last changed; zero: never
 	rtt     time.Duration // smoothed (RFC 6298); 0: never measured
 	least   time.Duration // of the last window
 	seq     uint32        // of the last probe
@@ -43,8 +44,11 @@ func (p *pulse) restart() {
 }
 
 // fail makes the path dead, and reports whether it was alive.
-func (p *pulse) fail() bool {
+func (p *pulse) fail(now time.Time) bool {
 	was := p.alive
+	if was {
+		p.turned = now
+	}
 	p.alive, p.streak = false, 0
 	return was
 }
@@ -93,7 +97,7 @@ func (p *pulse) answer(now time.Time, seq uint32) (woke bool) {
 	if p.streak < backAfter {
 		return false
 	}
-	p.alive, p.streak = true, 0
+	p.alive, p.turned, p.streak = true, now, 0
 	return true
 }
 

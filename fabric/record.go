@@ -24,10 +24,9 @@ const (
 
 // Bounds of a record.
 const (
-	maxBody = 64 << 10
-	maxCert = 8 << 10
-	maxName = 128
-	// maxEpoch leaves room above every epoch for the next life of its writer.
+	maxBody  = 64 << 10
+	maxCert  = 8 << 10
+	maxName  = 128
 	maxEpoch = 1 << 53
 )
 
@@ -120,6 +119,11 @@ func verify(id *identity.Identity, e envelope, now time.Time) (*record, error) {
 	}
 	if peer.Node != r.Writer || peer.Geo != r.Geo {
 		return nil, refused("foreign writer", "%s signed a record of %s/%s", peer, r.Geo, r.Writer)
+	}
+	// A node starts within the time of its certificate. One that claims more could
+	// never be superseded, not even by the next holder of its name.
+	if r.Version.Epoch > uint64(max(cert.NotAfter.UnixMilli(), 0)) {
+		return nil, refused("epoch", "%d of %s is after its certificate ends", r.Version.Epoch, r.Writer)
 	}
 	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	if sum := signedSum(e.Body); !ok || !ecdsa.VerifyASN1(key, sum[:], e.Sig) {

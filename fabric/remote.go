@@ -233,7 +233,7 @@ func (r *remote) detach(l *link) {
 	wentDown := false
 	if r.out == l {
 		r.out = nil
-		wentDown = r.pulse.fail()
+		wentDown = r.pulse.fail(now)
 		r.pause = 0
 		if now.Sub(l.opened) < shortLife {
 			r.slower()

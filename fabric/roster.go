@@ -50,6 +50,23 @@ func (r *roster) ensure(name string) *remote {
 	return n
 }
 
+// maxGossiped bounds the nodes that are known by gossip alone: each costs two
+// goroutines and is dialed for ever, and any member can make names up. Who shows
+// a certificate always finds room.
+const maxGossiped = 4096
+
+// gossiped is ensure for a name that was only heard of; nil when there are too
+// many.
+func (r *roster) gossiped(name string) *remote {
+	r.mu.RLock()
+	n, full := r.nodes[name], len(r.nodes) >= maxGossiped
+	r.mu.RUnlock()
+	if n != nil || full {
+		return n
+	}
+	return r.ensure(name)
+}
+
 // all returns every other node, by name.
 func (r *roster) all() []*remote {
 	r.mu.RLock()
@@ -113,10 +130,15 @@ func (r *roster) identify(ctx context.Context, addr netip.AddrPort) error {
 	}
 	name := l.peer.Node
 	r.mu.Lock()
+	again := r.seeds[addr] == name
 	r.seeds[addr] = name
 	r.mu.Unlock()
 	if name == r.f.setup.NodeName && l.key == r.f.keyID {
 		l.close(codeReplaced, "this node itself")
+		if again {
+			r.f.refuse.silent(DuplicateName, "same key")
+			return nil
+		}
 		r.f.refuse.add(DuplicateName, "same key", l.peer, fmt.Sprintf(
 			"this node's own certificate answers at %s: either that is this node by another address, or its key is in use on a second machine", addr))
 		return nil

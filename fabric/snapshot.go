@@ -100,6 +100,9 @@ func (f *Fabric) geo(now time.Time, c world.GeoConfig, nodes []*remote) world.Ge
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
 		n.Record, n.Seen = f.records.nodeRecord(n.Name)
+		if n.Record != nil && n.Record.Geo != c.Name { // gossip put it here, its own signed word does not
+			n.Record, n.Seen = nil, time.Time{}
+		}
 		if n.Name == f.setup.NodeName && n.Record != nil {
 			n.Seen = now
 		}

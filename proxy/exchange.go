@@ -72,6 +72,7 @@ func (p *Proxy) begin(l *listener, r *message.Request) *Exchange {
 	peer := r.Peer.Addr().Unmap().WithZone("")
 	r = r.Clone()
 	removeEdge(&r.Header)
+	cleanTrailers(r)
 	client := clientOf(peer, r.Header, l.cfg.TrustedProxies)
 	if !within(l.cfg.TrustedProxies, peer) {
 		removeForwarded(&r.Header)
@@ -130,6 +131,9 @@ func (e *Exchange) handled(geo string) {
 
 // repeatable reports whether the whole request can be sent once more.
 func (e *Exchange) repeatable() bool { return e.req.Body == nil || e.req.Body.Replayable() }
+
+// broken reports whether the client's content ended badly.
+func (e *Exchange) broken() bool { return e.req.Body != nil && e.req.Body.Failure() != nil }
 
 // movable reports whether the request may be relayed: an upgrade stays, and so
 // does content that could not be sent again if the other geo is busy.

@@ -302,14 +302,14 @@ func TestServeFabricChecksHopFields(t *testing.T) {
 		busy               string
 	}{
 		{"all is well", "", "", 200, ""},
-		{"no hop", "Edge-Hop", "", 400, ""},
-		{"unknown hop", "Edge-Hop", "teleport", 400, ""},
-		{"another origin", "Edge-Visited", "nrt", 400, ""},
-		{"not a geo", "Edge-Visited", "fra, N R T", 400, ""},
-		{"no client", "Edge-Client", "localhost", 400, ""},
-		{"no scheme", "Edge-Proto", "gopher", 400, ""},
-		{"want is no number", "Edge-Want", "NaN", 400, ""},
-		{"want with an unknown flag", "Edge-Want", "5;please", 400, ""},
+		{"no hop", "Edge-Hop", "", 400, "malformed"},
+		{"unknown hop", "Edge-Hop", "teleport", 400, "malformed"},
+		{"another origin", "Edge-Visited", "nrt", 400, "malformed"},
+		{"not a geo", "Edge-Visited", "fra, N R T", 400, "malformed"},
+		{"no client", "Edge-Client", "localhost", 400, "malformed"},
+		{"no scheme", "Edge-Proto", "gopher", 400, "malformed"},
+		{"want is no number", "Edge-Want", "NaN", 400, "malformed"},
+		{"want with an unknown flag", "Edge-Want", "5;please", 400, "malformed"},
 		{"unknown service", "Edge-Service", "bank", 503, "no-service"},
 		{"was here", "Edge-Visited", "fra, iad", 503, "loop"},
 	}

@@ -15,6 +15,7 @@ const (
 	busyNoService = "no-service" // this geo does not have it configured
 	busyNoBackend = "no-backend" // no backend here took a byte of it
 	busyLoop      = "loop"       // this geo handled it before
+	busyMalformed = "malformed"  // what its sender says of it is not understood here
 )
 
 // ServeFabric answers a request that the proxy of geo from sent over the
@@ -26,7 +27,8 @@ func (p *Proxy) ServeFabric(ctx context.Context, from string, r *message.Request
 	in, malformed := parseInbound(r.Header, from)
 	if malformed != nil {
 		p.log.Warn("request over the fabric refused", "from", from, "err", malformed)
-		return answer(400, malformed.Error()+"\n", message.Field{Name: fieldGeo, Value: p.setup.Geo}), nil
+		return answer(400, malformed.Error()+"\n",
+			message.Field{Name: fieldGeo, Value: p.setup.Geo}, message.Field{Name: fieldBusy, Value: busyMalformed}), nil
 	}
 	e := p.beginForeign(in, r)
 	permit := p.admit(in, from)
@@ -74,6 +76,7 @@ func (p *Proxy) beginForeign(in inbound, r *message.Request) *Exchange {
 	e.req = r.Clone()
 	e.req.Peer, e.req.Scheme, e.req.Version = in.client, in.proto, in.version
 	removeEdge(&e.req.Header)
+	cleanTrailers(e.req)
 	if a, err := parseAuthority(r.Authority); err == nil {
 		e.host = a
 	}

@@ -85,16 +85,38 @@ func hasPrefix(name, prefix string) bool {
 	return true
 }
 
-// removeEdge removes what only edges may say.
+// removeEdge removes what only edges may say, and the announcement of it as a
+// trailer.
 func removeEdge(h *message.Header) {
-	h.DelFunc(func(name string) bool { return hasPrefix(name, edgePrefix) })
-	replay.Strip(h)
+	ours := func(name string) bool { return hasPrefix(name, edgePrefix) || replay.Owns(name) }
+	h.DelFunc(ours)
+	if !h.Has("Trailer") {
+		return
+	}
+	announced := slices.Collect(h.Tokens("Trailer"))
+	if kept := slices.DeleteFunc(announced, ours); len(kept) > 0 {
+		h.Set("Trailer", strings.Join(kept, ", "))
+	} else {
+		h.Del("Trailer")
+	}
 }
 
 // removeForwarded removes what an untrusted client says of those before it.
 func removeForwarded(h *message.Header) {
 	h.DelFunc(func(name string) bool {
 		return hasPrefix(name, forwardedPrefix) || strings.EqualFold(name, "Forwarded")
+	})
+}
+
+// cleanTrailers removes both from the trailer section of r, whoever sent it:
+// nobody has a reason to say either there.
+func cleanTrailers(r *message.Request) {
+	if r.Body == nil {
+		return
+	}
+	r.Body.EditTrailer(func(h *message.Header) {
+		removeEdge(h)
+		removeForwarded(h)
 	})
 }
 
@@ -129,6 +151,16 @@ func forwardedElement(peer netip.Addr, scheme, host string) string {
 		node = `"[` + node + `]"`
 	}
 	return "for=" + node + ";host=" + quote(host) + ";proto=" + scheme
+}
+
+// isToken reports whether s is one (RFC 9110 section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isUnreserved(c) && strings.IndexByte("!#$%&'*+^`|", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // quote returns s as a token where it is one, as a quoted-string otherwise

@@ -170,8 +170,8 @@ func (a *accessLog) write(e *Exchange, status int, err string) {
 	}
 	r := &e.record
 	attrs := []any{
-		slog.String("method", e.req.Method),
-		slog.String("host", e.req.Authority),
+		slog.String("method", cutText(e.req.Method)),
+		slog.String("host", cutText(e.req.Authority)),
 		slog.String("path", cutText(e.req.Target)),
 		slog.Int("status", status),
 		slog.Int64("bytes", r.bytes.Load()),

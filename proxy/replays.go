@@ -36,6 +36,9 @@ func (e *Exchange) replay(ctx context.Context, resp *message.Response) *message.
 	if err != nil {
 		return e.replayError(err)
 	}
+	if e.broken() {
+		return e.fail(ctx, e.req.Body.Failure())
+	}
 	if !e.repeatable() {
 		return e.replayError(replay.Errorf(replay.BodyTooLarge, "more than %s of content came before the instruction", e.service.cfg.Replay.Body()))
 	}
@@ -190,14 +193,18 @@ func (run *replayRun) within(ctx context.Context, geo string) (*message.Response
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(run.in.Timeout, func() { cancel(errReplayTimeout) })
 	resp, err := run.to(ctx, geo)
-	if timer.Stop() && err == nil {
+	inTime := timer.Stop()
+	if inTime && err == nil {
 		run.record.atEnd(func() { cancel(nil) })
 		return resp, nil
 	}
 	resp.Close()
+	if !inTime {
+		cancel(errReplayTimeout) // the timer's own call may be still to come
+	}
 	cancel(nil)
-	if errors.Is(context.Cause(ctx), errReplayTimeout) {
-		err = &message.TryError{Sent: sentOr(err, message.MaybeExecuted), To: geo, Err: errReplayTimeout}
+	if cause := context.Cause(ctx); err == nil || errors.Is(cause, errReplayTimeout) {
+		err = &message.TryError{Sent: sentOr(err, message.MaybeExecuted), To: geo, Err: cause}
 	}
 	return nil, err
 }
@@ -257,7 +264,7 @@ func (run *replayRun) reason() replay.Reason {
 // giveUp is the answer after nobody served the request.
 func (run *replayRun) giveUp(ctx context.Context) *message.Response {
 	switch {
-	case ctx.Err() != nil || run.tooLarge.Load():
+	case ctx.Err() != nil || run.broken():
 		return run.fail(ctx, run.last)
 	case !run.repeatable():
 		return run.replayError(replay.Errorf(replay.BodyTooLarge, "more than %s of content came before %s failed", run.service.cfg.Replay.Body(), run.asked()))

@@ -198,8 +198,9 @@ func (p *Proxy) drain(ctx context.Context, stopAccepting func()) {
 	}
 }
 
-// beatEvery is the period of the heartbeat.
-const beatEvery = 250 * time.Millisecond
+// beatEvery is the period of the heartbeat; ten that are missed withdraw every
+// VIP.
+const beatEvery = 100 * time.Millisecond
 
 // heartbeat proves that the process handles requests: it sends one of its own
 // through the checks of each listener, as an engine would, and notes the time

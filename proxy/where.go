@@ -111,7 +111,7 @@ func (e *Exchange) shed(ctx context.Context, d admission.Decision) (*message.Res
 		if ctx.Err() != nil || !e.mayAskAgain(err) {
 			return nil, err
 		}
-		d = e.proxy.door.Another(time.Now(), d.Geo)
+		d = e.proxy.door.Another(time.Now(), e.service.cfg.Name, d.Geo)
 		if d.Verdict != admission.Relay {
 			break
 		}
@@ -171,6 +171,8 @@ func (e *Exchange) fail(ctx context.Context, err error) *message.Response {
 	switch {
 	case e.tooLarge.Load():
 		resp = e.refuse(413, errTooLarge.Error())
+	case e.broken():
+		resp = e.refuse(400, "the request content broke off")
 	case errors.Is(err, upstream.ErrTimeout) || errors.Is(err, context.DeadlineExceeded):
 		resp = e.refuse(504, "no answer in time")
 	case message.SentBy(err) == message.NothingSent:

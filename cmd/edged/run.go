@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,6 +42,10 @@ func runDaemon(ctx context.Context, signals <-chan os.Signal, args []string, std
 	if err != nil {
 		return err
 	}
+	// The library's own line about UDP buffers is no part of our log.
+	if err := os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true"); err != nil {
+		return err
+	}
 	n, err := wire(cfg, o, log)
 	if err != nil {
 		return err
@@ -62,16 +68,24 @@ func load(o options, stderr io.Writer) (*configs.Config, error) {
 
 // serve runs the node. The first SIGTERM drains: every VIP is disfavoured,
 // then withdrawn, while requests are still served. SIGINT, a second SIGTERM,
-// the end of shutdown.max or of ctx withdraws at once.
+// the end of shutdown.max or of ctx withdraws at once. SIGHUP reads certificate
+// files again.
 func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
 		defer cancel()
-		select {
-		case sig := <-signals:
-			n.drain(ctx, sig, signals)
-		case <-ctx.Done():
+		for {
+			select {
+			case sig := <-signals:
+				if sig == syscall.SIGHUP {
+					n.reload()
+					continue
+				}
+				n.drain(ctx, sig, signals)
+			case <-ctx.Done():
+			}
+			return
 		}
 	}()
 	group := lifecycle.Group{Log: n.log}
@@ -81,11 +95,29 @@ func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 		if ca := n.certs.CAPath(); ca != "" {
 			n.log.Info("certificates of a development CA", "trust_it_with", "curl --cacert "+ca)
 		}
+		warnBuffers(n.log)
 	})
 	if err == nil {
 		n.log.Info("edged ended")
 	}
 	return err
+}
+
+// reload reads the certificate files again; a bad one keeps its predecessor.
+// Other changes of the configuration need a restart, which it says.
+func (n *node) reload() {
+	if err := n.certs.Reload(); err != nil {
+		n.log.Error("certificates not reloaded, the old ones stay", "err", err)
+	} else {
+		n.log.Info("certificates reloaded")
+	}
+	cfg, report := configs.Load(n.file)
+	switch {
+	case report.Err() != nil:
+		n.log.Error("the configuration file is not valid, what runs stays", "err", report.Err())
+	case cfg.Digest() != n.cfg.Digest():
+		n.log.Warn("the configuration file has changed; this version applies it at a restart", "runs", n.cfg.Digest(), "file", cfg.Digest())
+	}
 }
 
 // drain asks steering to bring every VIP off the wire and waits until that is
@@ -106,7 +138,10 @@ func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Sig
 		select {
 		case <-ctx.Done():
 			return
-		case <-signals:
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				continue
+			}
 			n.log.Info("second signal: withdrawing and ending now")
 			return
 		case <-late.C:
@@ -114,6 +149,20 @@ func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Sig
 			return
 		case <-look.C:
 		}
+	}
+}
+
+// rmemNeeded is the UDP receive buffer, in bytes, that QUIC wants under load.
+const rmemNeeded = 7_500_000
+
+// warnBuffers says so when the kernel allows less.
+func warnBuffers(log *slog.Logger) {
+	b, err := os.ReadFile("/proc/sys/net/core/rmem_max")
+	if err != nil {
+		return
+	}
+	if have, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && have < rmemNeeded && os.Geteuid() != 0 {
+		log.Warn("QUIC may lose packets under load", "rmem_max", have, "fix", "sysctl -w net.core.rmem_max="+strconv.Itoa(rmemNeeded))
 	}
 }
 

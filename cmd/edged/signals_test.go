@@ -122,7 +122,7 @@ func TestTermDrains(t *testing.T) {
 	if got := <-answer; got != "first half, second half <nil>" {
 		t.Errorf("the request in flight: %s", got)
 	}
-	a.wantExit(t, 0)
+	a.wantEnd(t)
 	wantTold(t, a.bird)
 }
 
@@ -164,7 +164,7 @@ func TestSignalsThatHurry(t *testing.T) {
 			if got := <-answer; got != "first half, second half <nil>" {
 				t.Errorf("the request in flight: %s", got)
 			}
-			a.wantExit(t, 0)
+			a.wantEnd(t)
 			wantTold(t, a.bird)
 		})
 	}
@@ -177,7 +177,7 @@ func TestShutdownMax(t *testing.T) {
 	answer := a.hold(t)
 	a.signal(t, syscall.SIGTERM)
 	waitGone(t, a.bird)
-	a.wantExit(t, 0)
+	a.wantEnd(t)
 	if got := <-answer; !strings.HasPrefix(got, "first half, ") || strings.Contains(got, "second half") || strings.HasSuffix(got, "<nil>") {
 		t.Errorf("the request that took too long: %s", got)
 	}
@@ -193,7 +193,7 @@ func TestTermWithoutVIPs(t *testing.T) {
 	t.Parallel()
 	d := start(t, free(t))
 	d.signal(t, syscall.SIGTERM)
-	d.wantExit(t, 0)
+	d.wantEnd(t)
 	if !strings.Contains(d.log.String(), `"edged ended"`) {
 		t.Error("the log does not say that it ended")
 	}

@@ -1,19 +1,15 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"slices"
-	"time"
 
 	"anyedge/bgp"
 	"anyedge/internal/api"
 	"anyedge/internal/steering"
 	"anyedge/internal/world"
 )
-
-// fresh is how old a record may be and still count as announcing (the guard's
-// measure).
-const fresh = 15 * time.Second
 
 // Routes tells what is wanted on the wire, what is there, and why.
 func (s source) Routes() api.Routes {
@@ -49,15 +45,14 @@ func (s source) Routes() api.Routes {
 func guard(w *world.World) api.Guard {
 	g := api.Guard{Geos: len(w.Geos)}
 	for i := range w.Geos {
-		announcing := false
-		for j := range w.Geos[i].Nodes {
-			n := &w.Geos[i].Nodes[j]
-			age := w.At.Sub(n.Seen)
-			if n.Record == nil || age > fresh || !slices.Contains(states(n.Record.VIPs), string(steering.Announced)) {
+		geo, announcing := &w.Geos[i], false
+		for j := range geo.Nodes {
+			n := &geo.Nodes[j]
+			if !steering.Believed(geo, n, w.At) || !announcesAny(n.Record) {
 				continue
 			}
 			announcing = true
-			if ms := age.Milliseconds(); i > 0 && (g.AgeMillis == nil || ms > *g.AgeMillis) {
+			if ms := w.At.Sub(n.Seen).Milliseconds(); i > 0 && (g.AgeMillis == nil || ms > *g.AgeMillis) {
 				g.AgeMillis = &ms
 			}
 		}
@@ -68,12 +63,8 @@ func guard(w *world.World) api.Guard {
 	return g
 }
 
-func states(vips map[string]string) []string {
-	var out []string
-	for _, s := range vips {
-		out = append(out, s)
-	}
-	return out
+func announcesAny(r *world.NodeRecord) bool {
+	return slices.Contains(slices.Collect(maps.Values(r.VIPs)), string(steering.Announced))
 }
 
 // vipRow is one VIP's state with what each neighbor was sent.
@@ -91,7 +82,7 @@ func (s source) vipRow(c steering.VIPConfig, vip *steering.VIPPlan, w *world.Wor
 	}
 	for i := range w.Geos[1:] {
 		g := &w.Geos[i+1]
-		if slices.ContainsFunc(g.Nodes, func(n world.Node) bool { return n.Announcing(c.Name) && w.At.Sub(n.Seen) <= fresh }) {
+		if steering.Announces(g, c.Name, w.At) {
 			row.Others = append(row.Others, g.Name)
 		}
 	}

@@ -103,6 +103,7 @@ func wantNoProtocol(t *testing.T, got reply) {
 }
 
 func (g *twoGeos) replay(t *testing.T) {
+	t.Helper()
 	body := randomBytes(64 << 10)
 	got := mustAsk(t, g.client, "POST", g.url("fra")+"/replay/iad?x=1", body, "X-Custom", "kept")
 	a := wantServed(t, got, "iad")
@@ -118,6 +119,7 @@ func (g *twoGeos) replay(t *testing.T) {
 }
 
 func (g *twoGeos) replayToNowhere(t *testing.T) {
+	t.Helper()
 	for _, tt := range []struct{ target, code string }{
 		{"atlantis", "bad-instruction"}, // no such geo
 		{"NRT!", "bad-instruction"},     // malformed
@@ -133,6 +135,7 @@ func (g *twoGeos) replayToNowhere(t *testing.T) {
 }
 
 func (g *twoGeos) forged(t *testing.T) {
+	t.Helper()
 	got := mustAsk(t, g.client, "GET", g.url("fra")+"/replay/iad", nil, "Replay-Geo-Src", "geo=fra", "Edge-Hop", "replay", "Edge-Visited", "iad")
 	wantServed(t, got, "iad") // with the forged field, fra's app would have served it
 }
@@ -140,6 +143,7 @@ func (g *twoGeos) forged(t *testing.T) {
 // backendsDie takes fra's only backend away in the middle of requests: iad
 // serves them at once, none fails. Then fra withdraws, and returns.
 func (g *twoGeos) backendsDie(t *testing.T) {
+	t.Helper()
 	const requests = 100
 	body := randomBytes(1000)
 	for i := range requests {
@@ -173,6 +177,7 @@ func waitVIPState(t *testing.T, d *daemon, state string) {
 // drain is ordered at iad and about fra: every geo knows it, fra leaves, still
 // serves what comes, and returns when the order is taken back.
 func (g *twoGeos) drain(t *testing.T) {
+	t.Helper()
 	reply, err := g.other.admin.Drain(t.Context(), api.DrainRequest{Kind: "geo", Name: "fra", Reason: "new line cards"})
 	if err != nil || !strings.Contains(reply.Text, "geo fra drains") {
 		t.Fatalf("%+v, %v", reply, err)
@@ -198,6 +203,7 @@ func (g *twoGeos) drain(t *testing.T) {
 // kill ends iad as a crash does: fra serves on, replays to iad are refused with
 // a reason, and fra's geos say that iad is unseen.
 func (g *twoGeos) kill(t *testing.T) {
+	t.Helper()
 	g.other.kill()
 	// Before fra knows, a replay may be lost on the way; it is answered.
 	if got := mustAsk(t, g.client, "POST", g.url("fra")+"/replay/iad", []byte("x")); got.status != 503 && got.status != 504 {
@@ -216,6 +222,7 @@ func (g *twoGeos) kill(t *testing.T) {
 
 // back starts iad again with the same files.
 func (g *twoGeos) back(t *testing.T) {
+	t.Helper()
 	g.other = startIn(t, g.other.dir)
 	g.waitTogether(t)
 	wantServed(t, mustAsk(t, g.client, "POST", g.url("fra")+"/replay/iad", []byte("x")), "iad")

@@ -84,7 +84,7 @@ func Load(trustDomain string, certPEM, keyPEM, caPEM []byte) (*Identity, error) 
 // as the configuration names it.
 func (id *Identity) Check(geo, node string) error {
 	if want := (Peer{geo, node}); id.Peer != want {
-		return fmt.Errorf("the certificate is for %s, but this node is configured as %s; issue one with: edgectl fabric issue --geo %s --node %s", id.Peer, want, geo, node)
+		return fmt.Errorf("the certificate is for %s, but this node is configured as %s; issue one with: edgectl fabric issue %s %s", id.Peer, want, geo, node)
 	}
 	return nil
 }

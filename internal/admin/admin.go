@@ -117,13 +117,8 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "unix", s.socket)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		var d net.Dialer
-		if c, dialErr := d.DialContext(ctx, "unix", s.socket); dialErr == nil {
-			_ = c.Close()
-			return nil, fmt.Errorf("admin.socket %s: another edged answers there; stop it or give this one another socket", s.socket)
-		}
-		if err := os.Remove(s.socket); err != nil {
-			return nil, fmt.Errorf("admin.socket: %w", err)
+		if err := s.clear(ctx); err != nil {
+			return nil, err
 		}
 		l, err = lc.Listen(ctx, "unix", s.socket)
 	}
@@ -134,6 +129,30 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("admin.socket: %w", err), l.Close())
 	}
 	return l, nil
+}
+
+// clear removes the socket of a dead daemon, and nothing else.
+func (s *Server) clear(ctx context.Context) error {
+	info, err := os.Lstat(s.socket)
+	if err != nil {
+		return fmt.Errorf("admin.socket: %w", err)
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("admin.socket %s: there is a file that is no socket; it stays, give another path", s.socket)
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", s.socket)
+	if err == nil {
+		_ = c.Close()
+	}
+	// Any answer but this one comes from somebody who lives, perhaps too busy.
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("admin.socket %s: another edged answers there; stop it or give this one another socket", s.socket)
+	}
+	if err := os.Remove(s.socket); err != nil {
+		return fmt.Errorf("admin.socket: %w", err)
+	}
+	return nil
 }
 
 func (s *Server) routes() http.Handler {

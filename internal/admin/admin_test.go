@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"anyedge/internal/admin"
 	"anyedge/internal/admin/client"
@@ -179,6 +180,44 @@ func TestSocketOfADeadDaemonIsReplaced(t *testing.T) {
 	s := admin.New(admin.Config{Socket: socket}, fixed{}, slog.New(slog.DiscardHandler))
 	if err := s.Run(ctx, cancel); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Nothing but a dead daemon's socket is ever removed.
+func TestOtherFilesAreKept(t *testing.T) {
+	dir := t.TempDir()
+	file, link, busy := filepath.Join(dir, "edged.yaml"), filepath.Join(dir, "link"), filepath.Join(dir, "busy.sock")
+	if err := os.WriteFile(file, []byte("listeners: []"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	// A living daemon that does not get around to its connections.
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: busy}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	first, err := net.Dial("unix", busy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = first.Close() })
+	for path, says := range map[string]string{file: "no socket", link: "no socket", busy: "another edged"} {
+		s := admin.New(admin.Config{Socket: path}, fixed{}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		err := s.Run(ctx, cancel)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", path, err)
+		}
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("it was removed: %v", err)
+		}
 	}
 }
 

@@ -236,3 +236,50 @@ func TestLoadCountsFailures(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+func TestLoadGrows(t *testing.T) {
+	f := newFleet(t)
+	e, _ := newEntry(t, f.edge(t, "fra", "127.0.45.1").site)
+	meter := lab.NewMeter()
+	const rate, ramp = 100, 4 * time.Second
+	load := lab.NewLoad(lab.LoadConfig{
+		Region: "eu", Entry: e.Addr(), Rate: rate, Ramp: ramp, Clients: 20, Mix: []lab.Protocol{lab.H1}, Path: "/", TLS: f.trust(),
+	}, meter)
+	begin := meter.Mark()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- load.Run(ctx, func() {}) }()
+	waitFor(t, "requests", func() bool { return meter.Since(begin).Sent >= 20 })
+	elapsed := time.Since(begin.At)
+	cancel()
+	<-done
+	share := min(1, max(0.1, elapsed.Seconds()/ramp.Seconds())) // of the rate, at most
+	if sent, most := meter.Since(begin).Sent, int(rate*share*elapsed.Seconds())+20; sent > most {
+		t.Errorf("%d requests in %s, want at most %d", sent, elapsed, most)
+	}
+	if elapsed < time.Second {
+		t.Errorf("20 requests after %s: the load did not grow", elapsed)
+	}
+}
+
+func TestLoadRenewsItsConnections(t *testing.T) {
+	f := newFleet(t)
+	e, route := newEntry(t, f.edge(t, "fra", "127.0.45.1").site)
+	meter := lab.NewMeter()
+	load := lab.NewLoad(lab.LoadConfig{
+		Region: "eu", Entry: e.Addr(), Rate: 100, Clients: 6, Mix: protocols, Path: "/", TLS: f.trust(),
+	}, meter)
+	start(t, load.Run)
+	begin := meter.Mark()
+	waitFor(t, "all clients to have asked", func() bool { return meter.Sources() == 6 })
+	route.Store(f.edge(t, "iad", "127.0.45.2").site)
+	load.Renew()
+	waitFor(t, "all to be served by iad", func() bool {
+		mark := meter.Mark()
+		waitFor(t, "a round", func() bool { return meter.Since(mark).Sent >= 12 })
+		return meter.Since(mark).Served["fra"] == 0
+	})
+	if got := meter.Since(begin); got.Failed != 0 {
+		t.Errorf("renewing broke requests: %+v", got)
+	}
+}

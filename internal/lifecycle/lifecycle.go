@@ -10,6 +10,9 @@ import (
 	"log/slog"
 )
 
+// errEnded is the failure of a component that nobody told to end.
+var errEnded = errors.New("ended by itself")
+
 // A Component is something that runs until its context ends. Run calls ready
 // once, when the components after it may start, and returns when every
 // goroutine it started has ended.
@@ -70,7 +73,7 @@ func (g *Group) Run(ctx context.Context, ready func()) error {
 }
 
 // start runs m and reports whether it became ready.
-func (g *Group) start(ctx context.Context, m *member, ended chan<- *member) bool {
+func (g *Group) start(ctx context.Context, m *member, ended chan *member) bool {
 	// A component outlives ctx: its turn to stop comes when those above it
 	// have ended.
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -79,6 +82,9 @@ func (g *Group) start(ctx context.Context, m *member, ended chan<- *member) bool
 	go func() {
 		defer func() { close(m.done); ended <- m }()
 		m.err = m.run.Run(own, func() { close(isReady) })
+		if m.err == nil && own.Err() == nil {
+			m.err = errEnded
+		}
 	}()
 	select {
 	case <-isReady:
@@ -86,7 +92,7 @@ func (g *Group) start(ctx context.Context, m *member, ended chan<- *member) bool
 			g.Log.Debug("component ready", "component", m.name)
 		}
 		return true
-	case <-m.done:
+	case <-ended: // this one, or one that was ready before
 		return false
 	case <-ctx.Done():
 		return false

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -86,6 +87,29 @@ func TestGroupReportsAFailure(t *testing.T) {
 			}
 			if len(j.lines)%2 != 0 {
 				t.Fatalf("something still runs: %q", j.lines)
+			}
+		})
+	}
+}
+
+// A component that ends and says nothing is a failure all the same, also while
+// another one, which may wait for it, is not ready.
+func TestGroupNoticesASilentEnd(t *testing.T) {
+	end := lifecycle.RunFunc(func(_ context.Context, ready func()) error { ready(); return nil })
+	never := lifecycle.RunFunc(func(ctx context.Context, _ func()) error { <-ctx.Done(); return ctx.Err() })
+	var j journal
+	for name, next := range map[string]lifecycle.RunFunc{"while all run": j.component("bgp"), "while the next one starts": never} {
+		t.Run(name, func(t *testing.T) {
+			var g lifecycle.Group
+			g.Add("fabric", end)
+			g.Add("bgp", next)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if err := g.Run(ctx, func() {}); err == nil || err.Error() != "fabric: ended by itself" {
+				t.Errorf("Run() = %v", err)
+			}
+			if ctx.Err() != nil {
+				t.Error("nobody noticed")
 			}
 		})
 	}

@@ -59,6 +59,20 @@ func (b *Body) Limit(limit Size) {
 	b.limit = int(limit)
 }
 
+// EditTrailer has edit change what Trailer returns. It is called before the
+// first read.
+func (b *Body) EditTrailer(edit func(*Header)) {
+	received := b.trailer
+	if received == nil {
+		return
+	}
+	b.trailer = func() Header {
+		h := received().Clone()
+		edit(&h)
+		return h
+	}
+}
+
 // Received returns how many bytes the client has sent so far, as far as
 // somebody read them.
 func (b *Body) Received() int64 {
@@ -67,11 +81,28 @@ func (b *Body) Received() int64 {
 	return b.read
 }
 
-// Replayable reports whether Open would give a reader of the whole content.
+// Replayable reports whether Open would give a reader of the whole content: no
+// byte of it is gone, and it has not broken off.
 func (b *Body) Replayable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.whole
+	return b.whole && b.failure() == nil
+}
+
+// Failure returns what the content broke off with, nil as long as it has not.
+// Nobody who is asked again can get more of it.
+func (b *Body) Failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failure()
+}
+
+// failure is Failure; the caller holds mu.
+func (b *Body) failure() error {
+	if errors.Is(b.end, io.EOF) {
+		return nil
+	}
+	return b.end
 }
 
 // Trailer returns the trailer section; empty before the end of the content.

@@ -6,9 +6,13 @@ import (
 	"time"
 )
 
-// aliveFor is how long the proxy's last sign of life counts: ten beats of
-// 100 ms.
+// aliveFor is how long the proxy may be silent: ten beats of 100 ms.
 const aliveFor = time.Second
+
+// maxSilence is how much one decision can add to a silence. When decisions come
+// later than that, the process as a whole was kept from running, and the proxy
+// could not beat either: an overloaded edge must not withdraw itself.
+const maxSilence = 2 * tick
 
 // A gate is what the signals of a VIP say together.
 type gate struct {
@@ -20,10 +24,10 @@ type gate struct {
 }
 
 // readGate evaluates the signals of vip.
-func readGate(v *View, vip *VIPView, when When) gate {
+func readGate(v *View, vip *VIPView, silent time.Duration, when When) gate {
 	g := gate{known: true}
 	g.add(Signal{Name: "listeners.up", OK: vip.ListenersUp, Hard: true, Text: pick(vip.ListenersUp, "every listener accepts", "a listener does not accept")})
-	g.add(proxyReady(v.Now, vip.ProxyAlive))
+	g.add(proxyReady(vip.ProxyAlive, silent))
 
 	var healthy, total, serving int
 	for _, name := range vip.Services {
@@ -83,10 +87,10 @@ func (g *gate) unjudged() string {
 }
 
 // proxyReady is the lease of the request path.
-func proxyReady(now, alive time.Time) Signal {
+func proxyReady(alive time.Time, silent time.Duration) Signal {
 	s := Signal{Name: "proxy.ready", Hard: true, Text: "never alive"}
 	if !alive.IsZero() {
-		s.Age = max(0, now.Sub(alive))
+		s.Age = silent
 		s.OK = s.Age <= aliveFor
 		s.Text = "last alive " + short(s.Age) + " ago"
 	}

@@ -2,6 +2,7 @@ package steering
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,28 +13,28 @@ import (
 const recordFresh = 15 * time.Second
 
 // announcing returns the names of the other geos that are known to announce
-// vip now. A geo that is unreachable, or whose word is old, is counted as not
-// announcing.
+// vip now.
 func announcing(v *View, vip string) []string {
 	var names []string
 	for _, g := range v.others() {
-		if g.Alive && announces(g, vip, v.Now) {
+		if Announces(g, vip, v.Now) {
 			names = append(names, g.Name)
 		}
 	}
 	return names
 }
 
-// announces reports whether some joined node of g has a fresh record that says
-// so.
-func announces(g *world.Geo, vip string, now time.Time) bool {
-	for i := range g.Nodes {
-		n := &g.Nodes[i]
-		if n.Status == world.Joined && n.Announcing(vip) && now.Sub(n.Seen) < recordFresh {
-			return true
-		}
-	}
-	return false
+// Announces reports whether g is known to announce vip: some node of it says so
+// and is believed.
+func Announces(g *world.Geo, vip string, now time.Time) bool {
+	return slices.ContainsFunc(g.Nodes, func(n world.Node) bool { return n.Announcing(vip) && Believed(g, &n, now) })
+}
+
+// Believed reports whether the record of n, a node of g, counts for the guard.
+// It does not when g is unreachable, or n is no member any more, or its word is
+// old.
+func Believed(g *world.Geo, n *world.Node, now time.Time) bool {
+	return g.Alive && n.Status == world.Joined && n.Record != nil && now.Sub(n.Seen) < recordFresh
 }
 
 // guardText says who else announces.

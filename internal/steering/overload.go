@@ -30,7 +30,7 @@ const (
 	grantTime   = 1.0 // for the first grants to arrive
 	urgentAfter = 0.5
 	urgentHold  = 5.0
-	refuseAfter = 1.0
+	refuseAfter = 1.0 // since urgent budgets are asked for
 )
 
 // ShedMemory is what the next Decide must know of this one's load. Times are
@@ -45,7 +45,7 @@ type ShedMemory struct {
 	Since    float64 // shedding for
 	High     float64 // above the entry level for
 	Low      float64 // below the exit level for
-	LeftFor  float64 // without a taker for
+	LeftFor  float64 // urgent, and still without a taker, for
 	NeedFor  float64 // the same, above urgentLeft
 	Urgent   bool
 	Calm     float64 // since NeedFor was last long enough to be urgent
@@ -191,7 +191,8 @@ func (o *overload) send() {
 	p.Routes, p.Left = place(p.Need, wantSlack*m.Offered.sigma(), claims)
 	o.hurry()
 	p.Urgent = m.Urgent
-	if p.Left > refuseLeft*p.Offered {
+	// Nobody is refused before the others were asked for the last they have.
+	if m.Urgent && p.Left > refuseLeft*p.Offered {
 		m.LeftFor += o.sec
 	} else {
 		m.LeftFor = 0
@@ -256,7 +257,7 @@ func (o *overload) explainShed() {
 		o.because("shed-left", text)
 	}
 	if p.RefuseShare > 0 {
-		o.because("refuse", fmt.Sprintf("%s%s of the requests are refused: above %s of %s after %.1fs without a taker",
+		o.because("refuse", fmt.Sprintf("%s%s of the requests are refused: above %s of %s, %.1fs after urgent budgets were asked for",
 			observe, percent(p.RefuseShare), percent(refuseAbove), rate(o.configured), o.mem.LeftFor))
 	}
 }

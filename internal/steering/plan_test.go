@@ -121,7 +121,7 @@ func TestEvents(t *testing.T) {
 		"shed shedding starts: offered 458/s is 153% of 300/s, target 85%: 203/s go to iad 203/s",
 		"shed 57% of the requests are shed, 44% before: offered 590/s is 197% of 300/s, target 85%: 335/s go to iad 335/s",
 		"shed 49% of the requests are shed, 57% before: offered 821/s is 274% of 300/s, target 85%: 400/s go to iad 400/s",
-		"refuse refusing starts: 22% of the requests are refused: above 99% of 300/s after 1.1s without a taker",
+		"refuse refusing starts: 22% of the requests are refused: above 99% of 300/s, 1.1s after urgent budgets were asked for",
 		"refuse refusing ends",
 		"shed shedding ends: offered 174/s is 58% of 300/s",
 		"vip www announced -> draining (operator ana: switch swap)",

@@ -29,7 +29,8 @@ type VIPView struct {
 	Services []string // on its listeners
 	// ListenersUp: every listener of the VIP accepts. Hard.
 	ListenersUp bool
-	// ProxyAlive is when the request path last proved that it runs. Hard.
+	// ProxyAlive is when the request path last proved that it runs; zero: never.
+	// Hard.
 	ProxyAlive time.Time
 }
 

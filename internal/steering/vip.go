@@ -9,7 +9,24 @@ type VIPMemory struct {
 	// HeldFrom is when a failing gate last took it off the wire: hold_down
 	// counts from here. Zero: no hold_down, as after an operator's drain.
 	HeldFrom time.Time
+
+	Beat   time.Time     // the proxy's last sign of life
+	Silent time.Duration // since then, as far as decisions were made
 }
+
+// listen counts how long the proxy has been silent; since is the decision
+// before. Beat is only compared with the next one, and a new one is believed to
+// be at most maxSilence old: a clock that is set ends no lease.
+func (m *VIPMemory) listen(now, since, alive time.Time) {
+	if alive.Equal(m.Beat) {
+		m.Silent += silence(now.Sub(since))
+		return
+	}
+	m.Beat, m.Silent = alive, silence(now.Sub(alive))
+}
+
+// silence is what an interval adds to one.
+func silence(d time.Duration) time.Duration { return min(max(d, 0), maxSilence) }
 
 // A vipStep is one VIP on its way from the plan before to the next.
 type vipStep struct {
@@ -34,7 +51,8 @@ func stepVIP(prev *Plan, v *View, vip *VIPView) *vipStep {
 	if before := prev.VIP(vip.Config.Name); before != nil {
 		s.plan.State, s.plan.Since, s.plan.Cause = before.State, before.Since, before.Cause
 	}
-	s.gate = readGate(v, vip, s.rules.when)
+	s.mem.listen(v.Now, prev.At, vip.ProxyAlive)
+	s.gate = readGate(v, vip, s.mem.Silent, s.rules.when)
 	s.plan.Gate = s.gate.signals
 	s.others = announcing(v, vip.Config.Name)
 	s.remember()

@@ -127,7 +127,7 @@ func (d *Door) Decide(now time.Time, service string, client netip.Addr) Decision
 		return Decision{}
 	}
 	if len(l.dests) > 0 && !d.exempt[service] {
-		if to := l.pick(class, d.point(now, client)); to != nil {
+		if to := l.pick(class, d.point(now, client)); to != nil && l.serves(service, to.geo) {
 			to.peer.picked.Add(1)
 			if to.peer.out.take(now) {
 				return l.relay(to)
@@ -149,13 +149,13 @@ func (d *Door) Fixed(now time.Time, service string) Decision {
 	return d.remain(l, class)
 }
 
-// Another returns a further destination with credit for a request that tried
-// was too busy for. It says Here when there is none.
-func (d *Door) Another(now time.Time, tried string) Decision {
+// Another returns a further destination with credit for a request of service
+// that tried was too busy for. It says Here when there is none.
+func (d *Door) Another(now time.Time, service, tried string) Decision {
 	l := d.layout.Load()
 	for i := range l.dests {
 		to := &l.dests[i]
-		if to.geo != tried && to.peer.out.take(now) {
+		if to.geo != tried && l.serves(service, to.geo) && to.peer.out.take(now) {
 			return l.relay(to)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"anyedge/internal/steering"
@@ -236,14 +237,34 @@ func TestBackgroundGoesFirst(t *testing.T) {
 func TestAnother(t *testing.T) {
 	d := admission.New(admission.Config{})
 	d.SetPlan(shedPlan(start, 100, 50, 10))
-	if got := d.Another(start, "d0"); got.Verdict != admission.Relay || got.Geo != "d1" {
+	if got := d.Another(start, "shop", "d0"); got.Verdict != admission.Relay || got.Geo != "d1" {
 		t.Errorf("got %+v, want d1", got)
 	}
 	for range 5 {
-		d.Another(start, "d0")
+		d.Another(start, "shop", "d0")
 	}
-	if got := d.Another(start, "d0"); got.Verdict != admission.Here {
+	if got := d.Another(start, "shop", "d0"); got.Verdict != admission.Here {
 		t.Errorf("got %+v although d1 has no credit left", got)
+	}
+}
+
+// A geo that has a route but cannot serve the service is not asked.
+func TestOnlyWhoServesIsAsked(t *testing.T) {
+	p := shedPlan(start, 100, 50, 10)
+	p.Services = map[string]steering.ServicePlan{"shop": {Elsewhere: []string{"d1"}}, "api": {}}
+	d := admission.New(admission.Config{})
+	d.SetPlan(p)
+	seen := map[string]map[string]bool{"shop": {}, "api": {}}
+	for service, geos := range seen {
+		for i := range 2000 {
+			now := start.Add(time.Duration(i) * 10 * time.Millisecond)
+			geos[d.Decide(now, service, client(i)).Geo] = true
+			geos[d.Another(now, service, "").Geo] = true
+		}
+	}
+	want := map[string]map[string]bool{"shop": {"": true, "d1": true}, "api": {"": true}}
+	if d := cmp.Diff(want, seen); d != "" {
+		t.Error(d)
 	}
 }
 

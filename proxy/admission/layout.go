@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"slices"
 	"time"
 
 	"anyedge/internal/steering"
@@ -40,6 +41,12 @@ func (l *layout) pick(class int, h float64) *dest {
 		}
 	}
 	return nil
+}
+
+// serves reports whether geo can serve service, as far as the plan says.
+func (l *layout) serves(service, geo string) bool {
+	p, known := l.plan.Services[service]
+	return !known || slices.Contains(p.Elsewhere, geo)
 }
 
 // relay counts a request that goes to to.

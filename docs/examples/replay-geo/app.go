@@ -18,7 +18,8 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	why := cmp.Or(r.Header.Get("Replay-Geo-Src"), "it came in here")
-	fmt.Fprintf(w, "%s served in %s: %s\n", r.Method, here, why)
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "%s served in %s: %s\n", r.Method, here, why) //nolint:gosec // plain text, no page
 }
 
 func main() {

@@ -30,6 +30,11 @@ func (x *exchange) answer(res *message.Response) {
 		x.fail(fmt.Errorf("%d is not the status of a final answer", res.Status))
 		return
 	}
+	status := res.Status
+	if extendedConnect(x.r) && status/100 == 2 {
+		// As it is it would accept an upgrade that its maker has not.
+		status = http.StatusBadGateway
+	}
 	content := res.Body
 	length := res.Length
 	if content == nil {
@@ -47,7 +52,7 @@ func (x *exchange) answer(res *message.Response) {
 	if _, ok := header["Content-Type"]; !ok {
 		header["Content-Type"] = nil // the answer's maker decides, not a guess
 	}
-	x.w.WriteHeader(res.Status)
+	x.w.WriteHeader(status)
 	switch {
 	case x.r.Method == http.MethodHead || !bodyAllowed(res.Status):
 		_ = x.rc.Flush() // else HTTP/3 adds a length

@@ -78,6 +78,15 @@ func (c *conn) onClose(upload io.Closer) {
 	}
 }
 
+// uploaded makes Close forget upload, unless another one has taken its place.
+func (c *conn) uploaded(upload io.Closer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.upload == upload {
+		c.upload = nil
+	}
+}
+
 // note keeps the first failure.
 func (c *conn) note(err error) {
 	if err == nil || errors.Is(err, net.ErrClosed) {

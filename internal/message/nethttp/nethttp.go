@@ -43,7 +43,7 @@ func fromHeader(h http.Header) message.Header {
 	named := connectionTokens(h)
 	out := make(message.Header, 0, len(h)+1)
 	for _, name := range slices.Sorted(maps.Keys(h)) {
-		if connectionField(name) || name == "Content-Length" || name == "Trailer" || slices.Contains(named, name) {
+		if connectionField(name) || name == "Content-Length" || name == "Trailer" || named[name] {
 			continue
 		}
 		if name == "Te" {
@@ -59,10 +59,18 @@ func fromHeader(h http.Header) message.Header {
 	return out
 }
 
-// fromTrailer returns the trailer section t.
+// fromTrailer returns the trailer section t without what no trailer section may
+// have (RFC 9110 section 6.5.1): what frames or routes a message.
 func fromTrailer(t http.Header) message.Header {
 	var out message.Header
 	for _, name := range slices.Sorted(maps.Keys(t)) {
+		switch name {
+		case "Content-Length", "Trailer", "Host", "Te":
+			continue
+		}
+		if connectionField(name) {
+			continue
+		}
 		for _, v := range t[name] {
 			out.Add(name, v)
 		}
@@ -105,11 +113,14 @@ func trailerNames(h message.Header) []string {
 }
 
 // connectionTokens returns the canonical names that Connection lists.
-func connectionTokens(h http.Header) []string {
-	var names []string
+func connectionTokens(h http.Header) map[string]bool {
+	if len(h["Connection"]) == 0 {
+		return nil
+	}
+	names := map[string]bool{}
 	for _, v := range h["Connection"] {
 		for t := range strings.SplitSeq(v, ",") {
-			names = append(names, textproto.CanonicalMIMEHeaderKey(strings.Trim(t, " \t")))
+			names[textproto.CanonicalMIMEHeaderKey(strings.Trim(t, " \t"))] = true
 		}
 	}
 	return names

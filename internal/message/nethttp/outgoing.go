@@ -30,6 +30,8 @@ func (c *Client) outgoing(ctx context.Context, req *message.Request, t *try) (*o
 		return nil, errors.New("CONNECT cannot be forwarded")
 	case req.Protocol != "" && c.NoUpgrade:
 		return nil, fmt.Errorf("upgrade to %q is not possible over HTTP/2", req.Protocol)
+	case req.Protocol != "" && c.Extended && req.Method != http.MethodGet:
+		return nil, fmt.Errorf("upgrade of a %s is not possible over HTTP/3", req.Method)
 	case req.Protocol != "" && req.Body != nil:
 		return nil, errors.New("upgrade with content cannot be forwarded")
 	}
@@ -42,6 +44,7 @@ func (c *Client) outgoing(ctx context.Context, req *message.Request, t *try) (*o
 		Header: make(http.Header, len(req.Header)+2),
 	}
 	toHeader(r.Header, req.Header)
+	hideKeys(r.Header)
 	if _, ok := r.Header["User-Agent"]; !ok {
 		r.Header["User-Agent"] = nil // none is added
 	}
@@ -57,6 +60,18 @@ func (c *Client) outgoing(ctx context.Context, req *message.Request, t *try) (*o
 		return out, nil
 	}
 	return out, c.setBody(out, req, t)
+}
+
+// hideKeys spells fields in h so that net/http does not know them: of a request
+// that has one it would send another copy after the first may have been
+// executed.
+func hideKeys(h http.Header) {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := h[name]; ok {
+			delete(h, name)
+			h[strings.ToLower(name)] = values
+		}
+	}
 }
 
 // url returns the URL whose request target is exactly that of req.
@@ -101,8 +116,9 @@ func (c *Client) setBody(out *outgoing, req *message.Request, t *try) (err error
 		if err != nil {
 			return nil, err
 		}
-		t.setBody(reader)
-		return &upload{reader: reader, body: req.Body, trailer: trailer}, nil
+		u := &upload{reader: reader, body: req.Body, trailer: trailer, closed: t.uploaded}
+		t.setBody(u)
+		return u, nil
 	}
 	// A transport asks for another reader only when the first connection was
 	// dead (HTTP/1), or the peer has given its word that it did nothing.
@@ -119,6 +135,7 @@ type upload struct {
 	reader  io.ReadCloser
 	body    *message.Body
 	trailer http.Header // of the request that is sent
+	closed  func(io.Closer)
 }
 
 // Read sets the trailer fields before it returns io.EOF.
@@ -138,7 +155,10 @@ func (u *upload) Read(p []byte) (int, error) {
 }
 
 // Close ends this try's reading only.
-func (u *upload) Close() error { return u.reader.Close() }
+func (u *upload) Close() error {
+	u.closed(u)
+	return u.reader.Close()
+}
 
 // setUpgrade makes out ask for protocol.
 func (c *Client) setUpgrade(out *outgoing, protocol string) {

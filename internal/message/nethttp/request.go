@@ -12,9 +12,9 @@ import (
 // the receiver calls Body.Limit.
 const keptBody = message.MiB
 
-// incoming returns the request that a server received. body, which is nil for
-// a request without content, is where its content comes from.
-func incoming(r *http.Request, body *source) *message.Request {
+// incoming returns the request that a server received, without its content:
+// what it says may be read only before somebody reads that.
+func incoming(r *http.Request) *message.Request {
 	req := &message.Request{
 		Version:   message.Version(r.ProtoMajor),
 		Method:    r.Method,
@@ -29,28 +29,34 @@ func incoming(r *http.Request, body *source) *message.Request {
 	if r.TLS != nil {
 		req.Scheme = "https"
 	}
-	switch {
-	case extendedConnect(r):
+	req.Header.Del("Host") // beside the :authority of HTTP/2
+	req.Protocol = upgradeProtocol(r)
+	if extendedConnect(r) {
 		// Inside, an upgrade looks the same from every version.
-		req.Method, req.Protocol = http.MethodGet, r.Proto
-	case body == nil:
-		req.Protocol = upgradeProtocol(r)
-	}
-	if body != nil {
-		req.Body = message.NewBody(body, r.ContentLength, keptBody, func() message.Header { return fromTrailer(r.Trailer) })
+		req.Method = http.MethodGet
 	}
 	return req
 }
 
-// originForm returns the request target as received, an absolute-form one
-// without its scheme and authority (RFC 9112 section 3.2.2).
+// setBody makes body, which is nil when r has none, the content of req. A
+// request with content asks for no upgrade.
+func setBody(req *message.Request, r *http.Request, body *source) {
+	if body == nil {
+		return
+	}
+	req.Protocol = ""
+	req.Body = message.NewBody(body, r.ContentLength, keptBody, func() message.Header { return fromTrailer(r.Trailer) })
+}
+
+// originForm returns the request target as received, an absolute-form one of
+// HTTP/1 without its scheme and authority (RFC 9112 section 3.2.2).
 func originForm(r *http.Request) string {
 	target := r.RequestURI
 	if r.Method == http.MethodConnect || strings.HasPrefix(target, "/") || target == "*" {
 		return target
 	}
 	_, rest, ok := strings.Cut(target, "://")
-	if !ok {
+	if !ok || r.ProtoMajor != 1 || r.URL.Host == "" {
 		return target
 	}
 	i := strings.IndexAny(rest, "/?")
@@ -75,11 +81,14 @@ func extendedConnect(r *http.Request) bool {
 // never one: a backend that took it would read the client's next bytes as
 // requests that nobody has seen (RFC 9113 appendix B deprecates it).
 func upgradeProtocol(r *http.Request) string {
-	if r.ProtoMajor != 1 || !r.ProtoAtLeast(1, 1) || !hasToken(r.Header["Connection"], "Upgrade") {
-		return ""
+	var protocol string
+	switch {
+	case extendedConnect(r):
+		protocol = r.Proto
+	case r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) && hasToken(r.Header["Connection"], "Upgrade"):
+		protocol, _, _ = strings.Cut(r.Header.Get("Upgrade"), ",")
+		protocol = strings.Trim(protocol, " \t")
 	}
-	protocol, _, _ := strings.Cut(r.Header.Get("Upgrade"), ",")
-	protocol = strings.Trim(protocol, " \t")
 	if strings.EqualFold(protocol, "h2c") {
 		return ""
 	}

@@ -29,8 +29,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// An answer may come while the client still sends.
 		_ = x.rc.EnableFullDuplex()
 	}
-	body := x.newSource()
-	req := incoming(r, body)
+	req := incoming(r)
+	setBody(req, r, x.newSource())
 	if r.ProtoAtLeast(1, 1) {
 		req.Inform = x.inform
 	}

@@ -66,6 +66,20 @@ func (t *try) setBody(body io.Closer) {
 	t.body = body
 }
 
+// uploaded takes note that body is read no more: an idle connection must not
+// keep the content of the last request.
+func (t *try) uploaded(body io.Closer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.body != body {
+		return
+	}
+	t.body = nil
+	if t.conn != nil {
+		t.conn.uploaded(body)
+	}
+}
+
 // leave takes note of what was written to the current connection.
 func (t *try) leave() {
 	if t.conn != nil && t.conn.written.Load() > t.start {

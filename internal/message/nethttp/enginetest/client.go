@@ -39,6 +39,7 @@ func TestClient(t *testing.T, version message.Version, open func(t *testing.T, a
 	t.Run("trailers", c.trailers)
 	t.Run("answers without content", c.noContent)
 	t.Run("answer breaks off", c.breaksOff)
+	t.Run("upload breaks off", c.uploadBreaksOff)
 	t.Run("cancel", c.cancel)
 	t.Run("nobody listens", c.refused)
 	t.Run("closes before an answer", c.closes)
@@ -329,6 +330,27 @@ func mortal(t *testing.T) string {
 		}
 		_ = conn.Close()
 	})
+}
+
+// uploadBreaksOff: content that fails never looks complete to the backend.
+func (c clientTest) uploadBreaksOff(t *testing.T) {
+	seen := make(chan error, 1)
+	rt := c.backend(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		seen <- err
+	})
+	for _, length := range []int64{-1, 100} {
+		r := request("PUT", "/", "")
+		r.Body = message.NewBody(&failingBody{strings.NewReader("half"), io.ErrUnexpectedEOF}, length, message.KiB, nil)
+		res, err := rt.RoundTrip(t.Context(), r)
+		res.Close()
+		if err == nil {
+			t.Errorf("length %d: no error", length)
+		}
+		if err := Within(t, "request", seen); err == nil {
+			t.Errorf("length %d: the backend takes it for complete", length)
+		}
+	}
 }
 
 // closes: a backend that closes a connection after it has read from it may
