@@ -22,7 +22,7 @@ import (
 	"anyedge/proxy"
 )
 
-// send writes raw bytes to the plain listener and returns the answer.
+// sendRaw writes bytes to the plain listener and returns the answer.
 func sendRaw(t *testing.T, e *edge, text string) answer {
 	t.Helper()
 	var d net.Dialer
@@ -274,8 +274,6 @@ func http2Status(t *testing.T, addr string, fields []string) string {
 			if !frame.IsAck() {
 				_ = framer.WriteSettingsAck()
 			}
-		default:
-			_ = fmt.Sprint(frame)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func (s source) Backends(service string) api.Backends {
 		for _, b := range v.Backends {
 			out.Backends = append(out.Backends, api.Backend{
 				Service: v.Name, Name: b.Name, URL: b.URL, Health: healthWord(b.State), Since: b.Since,
-				LastError: b.LastError, Active: int(b.Active), Requests: uint64(max(b.Requests, 0)),
+				LastError: b.LastError, Active: int(b.Active), Requests: uint64(max(b.Requests, 0)), Failures: uint64(max(b.Failed, 0)),
 			})
 		}
 	}
@@ -84,11 +84,12 @@ func (s source) Drain(r api.DrainRequest) (api.DrainReply, error) {
 		return api.DrainReply{}, err
 	}
 	o := world.Order{ID: orderID(r), Kind: world.DrainGeo, Target: r.Name, Who: r.Who, Reason: r.Reason, At: time.Now()}
-	if err := s.fabric.PutOrder(o); err != nil {
+	err := s.fabric.PutOrder(o)
+	s.steer.Wake() // an order that could not be kept on disk is in force all the same
+	if err != nil {
 		return api.DrainReply{}, err
 	}
 	s.events.Add(time.Now(), "geo/"+r.Name, fmt.Sprintf("drain ordered by %s%s", r.Who, because(r.Reason)))
-	s.steer.Wake()
 	return api.DrainReply{Text: fmt.Sprintf("geo %s drains: its VIPs are disfavoured, then withdrawn; requests that still arrive are served", r.Name)}, nil
 }
 

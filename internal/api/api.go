@@ -288,7 +288,7 @@ type Backend struct {
 	LastError string    `json:"last_error,omitempty"`
 	Active    int       `json:"active"` // requests in flight
 	Requests  uint64    `json:"requests"`
-	Failures  uint64    `json:"failures"`
+	Failures  uint64    `json:"failures"` // of Requests, without an answer
 }
 
 // FabricPeers lists the other nodes.

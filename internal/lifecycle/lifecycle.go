@@ -52,35 +52,29 @@ func (g *Group) Add(name string, c Component) {
 // in reverse order: each has ended before the one under it is asked to. ready
 // is called when all are ready. The first failure is returned.
 func (g *Group) Run(ctx context.Context, ready func()) error {
-	ended := make(chan *member, len(g.members))
-	started := 0
-	for _, m := range g.members {
-		started++
+	ended := make(chan struct{}, len(g.members))
+	for i, m := range g.members {
 		if !g.start(ctx, m, ended) {
-			break
-		}
-		if started == len(g.members) {
-			ready()
+			return g.stop(i + 1)
 		}
 	}
-	if started == len(g.members) {
-		select {
-		case <-ctx.Done():
-		case <-ended:
-		}
+	ready()
+	select {
+	case <-ctx.Done():
+	case <-ended:
 	}
-	return g.stop(started)
+	return g.stop(len(g.members))
 }
 
 // start runs m and reports whether it became ready.
-func (g *Group) start(ctx context.Context, m *member, ended chan *member) bool {
+func (g *Group) start(ctx context.Context, m *member, ended chan struct{}) bool {
 	// A component outlives ctx: its turn to stop comes when those above it
 	// have ended.
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	m.cancel, m.done = cancel, make(chan struct{})
 	isReady := make(chan struct{})
 	go func() {
-		defer func() { close(m.done); ended <- m }()
+		defer func() { close(m.done); ended <- struct{}{} }()
 		m.err = m.run.Run(own, func() { close(isReady) })
 		if m.err == nil && own.Err() == nil {
 			m.err = errEnded

@@ -2,6 +2,7 @@ package message_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"strings"
@@ -165,5 +166,25 @@ func TestBodyFreesAWaitingReader(t *testing.T) {
 				t.Fatalf("the next try read %q, %v", got, err)
 			}
 		})
+	}
+}
+
+// Content that broke off cannot be replayed, however little of it there was.
+func TestBodyFailure(t *testing.T) {
+	broken := errors.New("broken")
+	for _, end := range []error{nil, broken} {
+		src := io.MultiReader(strings.NewReader("half"), iotest.ErrReader(cmp.Or(end, io.EOF)))
+		b := message.NewBody(io.NopCloser(src), -1, message.KiB, nil)
+		r, err := b.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !b.Replayable() || b.Failure() != nil {
+			t.Error("fails before its end")
+		}
+		_, err = io.ReadAll(r)
+		if !errors.Is(err, end) || !errors.Is(b.Failure(), end) || b.Replayable() != (end == nil) {
+			t.Errorf("%v: read %v, failure %v, replayable %v", end, err, b.Failure(), b.Replayable())
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"anyedge/internal/steering"
+	"anyedge/internal/world"
 )
 
 // The proxy's lease is about the proxy: neither a process that stood still as a
@@ -48,5 +49,34 @@ func TestLease(t *testing.T) {
 				t.Errorf("www is %s: %+v", got, e.www(t).Gate[1])
 			}
 		})
+	}
+}
+
+// Whose record counts for the guard, and for what is shown of it.
+func TestBelieved(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(g *world.Geo)
+		want bool
+	}{
+		{"all is well", func(*world.Geo) {}, true},
+		{"the geo is unreachable", func(g *world.Geo) { g.Alive = false }, false},
+		{"the node is lost", func(g *world.Geo) { g.Nodes[0].Status = world.Lost }, false},
+		{"the node said goodbye", func(g *world.Geo) { g.Nodes[0].Status = world.Left }, false},
+		{"its word is old", func(g *world.Geo) { g.Nodes[0].Seen = at(-15) }, false},
+		{"it has said nothing", func(g *world.Geo) { g.Nodes[0].Record = nil }, false},
+		{"another node of it is well", func(g *world.Geo) {
+			g.Nodes = append(g.Nodes, g.Nodes[0])
+			g.Nodes[0].Status = world.Lost
+		}, true},
+	} {
+		g := otherGeo("iad", 2, 90)
+		tt.do(&g)
+		if got := steering.Announces(&g, "www", t0); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+		if steering.Announces(&g, "dns", t0) {
+			t.Errorf("%s: it announces a VIP that it does not have", tt.name)
+		}
 	}
 }

@@ -16,49 +16,59 @@ import (
 	"anyedge/proxy/h1"
 )
 
-// A connection goes on after an answer that came before its request's content
-// was read; what is left of that is no request.
+// What is left of a request's content when its answer is there is never taken
+// for a request: the connection ends.
 func TestUnreadContent(t *testing.T) {
-	_, addr := start(t, h1.Config{}, message.RoundTripFunc(func(_ context.Context, r *message.Request) (*message.Response, error) {
-		return enginetest.Text(404, r.Method), nil
-	}))
-	const content = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-	for _, framed := range []string{
-		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(content), content),
-		fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(content), content),
+	_, addr := start(t, h1.Config{}, hello)
+	const content = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+	for _, framing := range []string{
+		fmt.Sprintf("Content-Length: %d\r\n\r\n", len(content)),
+		fmt.Sprintf("Expect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(content)),
+		fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", len(content)),
 	} {
-		got := exchange(t, addr, "POST / HTTP/1.1\r\nHost: a\r\n"+framed+"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-		if strings.Count(got, "HTTP/1.1 404") != 2 || !strings.HasSuffix(got, "PUT") {
-			t.Errorf("got %q", got)
+		for _, late := range []bool{false, true} {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(enginetest.Patience))
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\n", framing)
+			if !late {
+				fmt.Fprint(c, content, "\r\n")
+			}
+			r := bufio.NewReader(c)
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(res.Body); err != nil || string(b) != "POST a /" || !res.Close {
+				t.Errorf("%q late %v: %q, %v, close %v", framing, late, b, err, res.Close)
+			}
+			if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 { // until the server closes
+				t.Errorf("%q late %v: then %q, %v", framing, late, rest, err)
+			}
 		}
 	}
 }
 
-// The answer does not wait for content that nobody reads.
-func TestUnsentContent(t *testing.T) {
-	_, addr := start(t, h1.Config{}, hello)
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(enginetest.Patience))
-	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\n")
-	r := bufio.NewReader(c)
-	res, err := http.ReadResponse(r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "POST a /" {
-		t.Fatalf("%q, %v", b, err)
-	}
-	// Sent now, it still belongs to the first request.
-	fmt.Fprint(c, "contentGET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-	res, err = http.ReadResponse(r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "GET a /next" {
-		t.Fatalf("%q, %v", b, err)
+// A connection whose request was read to its end goes on.
+func TestReadContent(t *testing.T) {
+	_, addr := start(t, h1.Config{}, message.RoundTripFunc(func(_ context.Context, r *message.Request) (*message.Response, error) {
+		if r.Body == nil {
+			return enginetest.Text(200, r.Target), nil
+		}
+		reader, err := r.Body.Open()
+		if err != nil {
+			return nil, err
+		}
+		b, err := io.ReadAll(reader)
+		return enginetest.Text(200, string(b)), err
+	}))
+	for _, framed := range []string{"Content-Length: 7\r\n\r\ncontent", "Transfer-Encoding: chunked\r\n\r\n7\r\ncontent\r\n0\r\n\r\n"} {
+		got := exchange(t, addr, "POST / HTTP/1.1\r\nHost: a\r\n"+framed+"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		if strings.Count(got, "HTTP/1.1 200") != 2 || !strings.HasSuffix(got, "/next") || !strings.Contains(got, "\r\n\r\ncontent") {
+			t.Errorf("got %q", got)
+		}
 	}
 }

@@ -19,6 +19,7 @@ type backend struct {
 
 	active atomic.Int64 // requests under way, until their answer is closed
 	total  atomic.Int64 // requests ever given to it
+	failed atomic.Int64 // of them, without an answer
 	misses atomic.Int32 // dials in a row that failed
 
 	health health
@@ -55,6 +56,7 @@ type BackendStatus struct {
 	Since     time.Time // of State
 	Active    int64     // requests under way
 	Requests  int64     // given to it since the start
+	Failed    int64     // of Requests, without an answer although the client waited
 	LastCheck time.Time // zero: none yet
 
 	// LastError is the last failure of a check or a connection, with how often
@@ -66,7 +68,7 @@ type BackendStatus struct {
 func (b *backend) status() BackendStatus {
 	s := b.health.status()
 	s.Name, s.URL, s.Weight = b.cfg.Name, b.cfg.URL, b.weight
-	s.Active, s.Requests = b.active.Load(), b.total.Load()
+	s.Active, s.Requests, s.Failed = b.active.Load(), b.total.Load(), b.failed.Load()
 	return s
 }
 

@@ -175,8 +175,8 @@ func TestDeadBackendIsSuspected(t *testing.T) {
 		}
 	}
 	st := p.Status()[0]
-	if st.State != upstream.Suspect || st.Requests != 1 || p.Healthy() != 1 {
-		t.Errorf("a was asked %d times and is %s", st.Requests, st.State)
+	if st.State != upstream.Suspect || st.Requests != 1 || st.Failed != 1 || p.Healthy() != 1 {
+		t.Errorf("a was asked %d times, failed %d times and is %s", st.Requests, st.Failed, st.State)
 	}
 }
 

@@ -83,6 +83,9 @@ func (p *Pool) try(ctx context.Context, b *backend, r *message.Request) (*messag
 // failed names the backend in a try's error, and suspects the backend when it
 // cannot be reached.
 func (p *Pool) failed(ctx context.Context, b *backend, err error) error {
+	if ctx.Err() == nil {
+		b.failed.Add(1)
+	}
 	t := &message.TryError{Sent: message.SentBy(err), To: b.cfg.Name, Err: err}
 	if inner, ok := err.(*message.TryError); ok { //nolint:errorlint // only the outermost one is replaced
 		t.Err = inner.Err

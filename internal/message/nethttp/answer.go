@@ -52,6 +52,7 @@ func (x *exchange) answer(res *message.Response) {
 	if _, ok := header["Content-Type"]; !ok {
 		header["Content-Type"] = nil // the answer's maker decides, not a guess
 	}
+	x.lastIfEarly()
 	x.w.WriteHeader(status)
 	switch {
 	case x.r.Method == http.MethodHead || !bodyAllowed(res.Status):

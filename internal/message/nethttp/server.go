@@ -30,7 +30,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = x.rc.EnableFullDuplex()
 	}
 	req := incoming(r)
-	setBody(req, r, x.newSource())
+	x.src = x.newSource()
+	setBody(req, r, x.src)
 	if r.ProtoAtLeast(1, 1) {
 		req.Inform = x.inform
 	}
@@ -56,6 +57,7 @@ type exchange struct {
 	w   http.ResponseWriter
 	rc  *http.ResponseController
 	r   *http.Request
+	src *source // of the request's content; nil: none
 	log *slog.Logger
 
 	mu    sync.Mutex // held while an interim answer is written
@@ -102,7 +104,17 @@ func (x *exchange) fail(err error) {
 		panic(http.ErrAbortHandler)
 	}
 	x.log.Warn("request got no answer", "method", x.r.Method, "target", x.r.RequestURI, "err", err)
+	x.lastIfEarly()
 	x.w.WriteHeader(http.StatusBadGateway)
+}
+
+// lastIfEarly makes an answer whose head is written before the end of the
+// request's content the last one on an HTTP/1 connection: what is still to come
+// of that must not be taken for a request.
+func (x *exchange) lastIfEarly() {
+	if x.r.ProtoMajor == 1 && x.src != nil && !x.src.over() {
+		x.w.Header().Set("Connection", "close")
+	}
 }
 
 // abort ends the exchange whose answer is not complete.

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// drainTime is how long a server waits for the rest of a request's content
-// after it has answered, so that the connection can be used again.
+// drainTime is how long an HTTP/1 server takes in what comes of a request's
+// content after it has answered: a connection that is closed on unread bytes
+// may take the answer with it.
 const drainTime = 500 * time.Millisecond
 
 // peekTime is how long the content of a GET over HTTP/3 may take to turn out
@@ -29,10 +30,11 @@ type source struct {
 	early  []byte        // read before anybody asked
 	failed error         // behind early
 
-	mu      sync.Mutex
-	reading bool
-	ended   bool // body has returned an error
-	closed  bool
+	mu       sync.Mutex
+	reading  bool
+	ended    bool // body has returned an error
+	complete bool // that was io.EOF
+	closed   bool
 }
 
 // newSource returns the content of r, nil when it has none.
@@ -100,6 +102,7 @@ func (s *source) Read(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	s.reading = false
 	s.ended = s.ended || err != nil
+	s.complete = s.complete || errors.Is(err, io.EOF)
 	return n, err
 }
 
@@ -118,6 +121,13 @@ func (s *source) read(p []byte) (int, error) {
 		return 0, s.failed
 	}
 	return s.body.Read(p)
+}
+
+// over reports whether the content has ended as it should.
+func (s *source) over() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.complete
 }
 
 // Close makes a Read that is under way, and later ones, fail. The content that
