@@ -45,7 +45,8 @@ func (f *Fabric) serve(ctx context.Context, req *message.Request) (*message.Resp
 	from, _ := ctx.Value(peerKey{}).(Peer)
 	r := f.roster.get(from.Node)
 	if r == nil || f.setup.Handler == nil {
-		return &message.Response{Status: http.StatusServiceUnavailable}, nil
+		// As the proxy says that nothing was executed: the sender asks another.
+		return &message.Response{Status: http.StatusServiceUnavailable, Header: message.Header{{Name: "Edge-Busy", Value: "not-ready"}}}, nil
 	}
 	r.mu.Lock()
 	r.served++

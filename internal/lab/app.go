@@ -31,7 +31,7 @@ type Answer struct {
 // App is the demo's application, one instance of it:
 //
 //	/healthz     200
-//	/replay/GEO  asks the edge to serve the request in GEO, once
+//	/replay/GEO  asks the edge to serve the request in GEO, unless it is there
 //	/slow/MS     answers after that many milliseconds
 //	/status/N    answers with that status
 //	/…           200
@@ -51,7 +51,8 @@ func App(geo, backend string) http.Handler {
 type app struct{ geo, backend string }
 
 func (a *app) replay(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Replay-Geo-Src") != "" { // it is here because someone asked for it
+	// It is where it wants to be, or here because someone asked for it.
+	if a.geo == r.PathValue("geo") || r.Header.Get("Replay-Geo-Src") != "" {
 		a.answer(w, r, http.StatusOK)
 		return
 	}

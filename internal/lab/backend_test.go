@@ -27,6 +27,7 @@ func TestApp(t *testing.T) {
 		{"anything", "POST", "/any/thing?x=1", "", 200, "", true},
 		{"replay", "POST", "/replay/nrt", "", 409, "nrt", false},
 		{"replayed", "POST", "/replay/nrt", "geo=fra", 200, "", true},
+		{"replay to where it is", "POST", "/replay/fra", "", 200, "", true},
 		{"status", "GET", "/status/503", "", 503, "", true},
 		{"no status", "GET", "/status/99", "", 400, "", false},
 		{"slow", "GET", "/slow/20", "", 200, "", true},

@@ -6,7 +6,7 @@ import "time"
 type BackendConfig struct {
 	Name   string `json:"name" yaml:"name"`                                      // unique in the service
 	URL    string `json:"url" yaml:"url"`                                        // http://HOST:PORT; h2c://HOST:PORT for HTTP/2 without TLS
-	Weight int    `json:"weight,omitempty" yaml:"weight" jsonschema:"minimum=0"` // share of the requests in proportion to the others'; 0 gets none; default 1
+	Weight int    `json:"weight,omitempty" yaml:"weight" jsonschema:"minimum=1"` // share of the requests in proportion to the others'; default 1
 }
 
 // HealthConfig says how a backend is judged.
