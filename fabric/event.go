@@ -39,9 +39,14 @@ func (f *Fabric) event(kind EventKind, p Peer, text string) {
 	}
 }
 
-// eventPause is the least time between two events about one kind of refusal
-// by one peer, so that a babbler does not fill the log. Counts have no pause.
-const eventPause = 5 * time.Second
+// The least time between two events about one kind of refusal by one peer: it
+// doubles from event to event, so that a babbler fills neither the log nor the
+// list of events, until the peer was quiet for eventCalm. Counts have no pause.
+const (
+	eventPause    = 5 * time.Second
+	eventPauseMax = time.Hour
+	eventCalm     = 10 * time.Minute
+)
 
 // refusals counts what was refused.
 type refusals struct {
@@ -49,7 +54,28 @@ type refusals struct {
 
 	mu    sync.Mutex
 	count map[string]uint64
-	told  map[toldKey]time.Time
+	told  map[toldKey]told
+}
+
+// told is what was said of one kind of refusal.
+type told struct {
+	at    time.Time     // the last event
+	last  time.Time     // the last refusal
+	pause time.Duration // until the next event
+}
+
+// next takes a refusal, and reports whether it is an event.
+func (t *told) next(now time.Time) bool {
+	calm := now.Sub(t.last) >= eventCalm
+	t.last = now
+	if now.Sub(t.at) < t.pause && !calm {
+		return false
+	}
+	t.at, t.pause = now, min(2*t.pause, eventPauseMax)
+	if calm {
+		t.pause = eventPause
+	}
+	return true
 }
 
 type toldKey struct {
@@ -59,7 +85,7 @@ type toldKey struct {
 }
 
 func newRefusals(event func(EventKind, Peer, string)) *refusals {
-	return &refusals{event: event, count: map[string]uint64{}, told: map[toldKey]time.Time{}}
+	return &refusals{event: event, count: map[string]uint64{}, told: map[toldKey]told{}}
 }
 
 // add counts one refusal and tells of it, unless it told of the like lately.
@@ -68,15 +94,14 @@ func (r *refusals) add(kind EventKind, reason string, from Peer, text string) {
 	now := time.Now()
 	r.mu.Lock()
 	r.count[string(kind)+":"+reason]++
-	quiet := now.Sub(r.told[key]) < eventPause
-	if !quiet {
-		if len(r.told) > 4096 {
-			clear(r.told)
-		}
-		r.told[key] = now
+	if len(r.told) > 4096 {
+		clear(r.told)
 	}
+	said := r.told[key]
+	tell := said.next(now)
+	r.told[key] = said
 	r.mu.Unlock()
-	if !quiet {
+	if tell {
 		r.event(kind, from, reason+": "+text)
 	}
 }

@@ -109,6 +109,12 @@ func Agree(f *Fabric, writer string, ms int64) time.Time {
 	return seen
 }
 
+// Told returns what judges whether a refusal is an event.
+func Told() func(now time.Time) bool {
+	var t told
+	return t.next
+}
+
 // Sum returns what a geo tells others whose nodes have these loads.
 func Sum(now time.Time, own world.Load, others ...world.Load) world.Load {
 	l := newLoads("fra")

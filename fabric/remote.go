@@ -17,6 +17,7 @@ import (
 var (
 	errWrongName = errors.New("another node answers")
 	errDuplicate = errors.New("the name is held by another key")
+	errSelf      = errors.New("this node calls itself, or its key is in use on a second machine")
 	errNoAddress = errors.New("no address is known yet")
 	errStopped   = errors.New("the fabric has stopped")
 )
@@ -161,7 +162,11 @@ func (r *remote) slower() {
 func (r *remote) attach(l *link) {
 	old, err := r.admit(l)
 	if err != nil {
-		r.f.refuse.add(DuplicateName, "other key", l.peer, err.Error())
+		reason := "other key"
+		if errors.Is(err, errSelf) {
+			reason = "same key"
+		}
+		r.f.refuse.add(DuplicateName, reason, l.peer, err.Error())
 		l.close(codeDuplicate, err.Error())
 		r.mu.Lock()
 		r.lastErr = err.Error()
@@ -187,6 +192,9 @@ func (r *remote) attach(l *link) {
 // admit enters l, and returns the link that has to give way: l itself, when two
 // dials crossed.
 func (r *remote) admit(l *link) (old *link, err error) {
+	if r.name == r.f.setup.NodeName && l.key == r.f.keyID {
+		return nil, fmt.Errorf("%w: it calls from %s", errSelf, l.conn.RemoteAddr())
+	}
 	if r.name == r.f.setup.NodeName {
 		return nil, fmt.Errorf("%w: %s is the name of this node", errDuplicate, r.name)
 	}

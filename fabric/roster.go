@@ -130,15 +130,10 @@ func (r *roster) identify(ctx context.Context, addr netip.AddrPort) error {
 	}
 	name := l.peer.Node
 	r.mu.Lock()
-	again := r.seeds[addr] == name
 	r.seeds[addr] = name
 	r.mu.Unlock()
 	if name == r.f.setup.NodeName && l.key == r.f.keyID {
 		l.close(codeReplaced, "this node itself")
-		if again {
-			r.f.refuse.silent(DuplicateName, "same key")
-			return nil
-		}
 		r.f.refuse.add(DuplicateName, "same key", l.peer, fmt.Sprintf(
 			"this node's own certificate answers at %s: either that is this node by another address, or its key is in use on a second machine", addr))
 		return nil

@@ -123,7 +123,7 @@ func (g *twoGeos) replayToNowhere(t *testing.T) {
 	for _, tt := range []struct{ target, code string }{
 		{"atlantis", "bad-instruction"}, // no such geo
 		{"NRT!", "bad-instruction"},     // malformed
-		{"fra", "loop"},                 // it was there
+		{"fra;hops=2", "loop"},          // it was there
 	} {
 		got := mustAsk(t, g.client, "GET", g.url("fra")+"/replay/"+tt.target, nil)
 		status := map[string]int{"bad-instruction": 502, "loop": 508}[tt.code]
