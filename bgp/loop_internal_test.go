@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,10 +22,16 @@ type fake struct {
 	lossy  bool // announce is not heard
 	state  session
 	hangs  bool // close does not return before the test ends
+	stuck  bool // nor does withdraw
 	end    chan struct{}
+	mu     sync.Mutex // guards calls, which a stopping speaker makes from goroutines
 }
 
-func (f *fake) note(call string) { f.calls = append(f.calls, call) }
+func (f *fake) note(call string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, call)
+}
 
 func (f *fake) start() error { f.note("start"); return nil }
 
@@ -47,6 +54,10 @@ func (f *fake) write() {
 
 func (f *fake) withdraw(prefixes []netip.Prefix) error {
 	f.note("withdraw")
+	if f.stuck {
+		<-f.end
+		return nil
+	}
 	f.emit(f.peer, update{gone: prefixes})
 	return nil
 }
@@ -171,6 +182,22 @@ func TestLoopRestsAfterTooManyPrefixes(t *testing.T) {
 			t.Errorf("calls after the rest: %v", f.calls)
 		}
 	})
+}
+
+// TestLoopLeavesAStuckBackend: nor does withdrawing hold up the stop.
+func TestLoopLeavesAStuckBackend(t *testing.T) {
+	f := &fake{hangs: true, stuck: true}
+	stopping := loop(t, f, func(s *Speaker) {
+		f.up()
+		s.Announce(route("192.0.2.0/24"))
+		after(time.Second)
+	})
+	if want := drainWithin + closeWithin; stopping != want {
+		t.Errorf("stopping took %s, want %s", stopping, want)
+	}
+	if last := f.calls[len(f.calls)-2:]; !slices.Equal(last, []string{"withdraw", "close"}) {
+		t.Errorf("last calls: %v", last)
+	}
 }
 
 // TestLoopLeavesAHangingBackend: stopping takes no longer than promised, and

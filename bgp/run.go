@@ -221,12 +221,21 @@ func (s *Speaker) drain() {
 	s.mu.Lock()
 	s.want, s.stopped = nil, true
 	s.mu.Unlock()
-	if err := s.backend.withdraw(slices.Collect(maps.Keys(s.told))); err != nil {
-		s.log.Error("withdrawing went wrong", "err", err)
-	}
+	prefixes := slices.Collect(maps.Keys(s.told))
 	clear(s.told)
 	late := time.NewTimer(drainWithin)
 	defer late.Stop()
+	withdrawn := make(chan error, 1)
+	go func() { withdrawn <- s.backend.withdraw(prefixes) }()
+	select {
+	case err := <-withdrawn:
+		if err != nil {
+			s.log.Error("withdrawing went wrong", "err", err)
+		}
+	case <-late.C: // closing the sessions withdraws as well
+		s.log.Warn("withdrawing takes too long; closing the sessions")
+		return
+	}
 	for len(s.Mismatch()) > 0 {
 		select {
 		case <-s.wake:

@@ -43,6 +43,7 @@ var rules = []rule{
 	ruleVIPOverlap,
 	ruleVIPLength,
 	ruleVIPGeos,
+	ruleVIPGuard,
 	ruleVIPTwin,
 	ruleVIPUnheard,
 	ruleAnnounceWhen,

@@ -165,6 +165,11 @@ func TestRules(t *testing.T) {
 		{"VIP of no geo", vip("geos: [fra, far], drain: {wait: 1s}"), []string{`error: vips[0].geos[1]: unknown geo "far" (did you mean "fra"?)`}},
 		{"VIP of a group", vip("geos: [eu], drain: {wait: 1s}") + "groups: [{name: eu, geos: [fra]}]\n", nil},
 		{
+			"a guard that nobody can satisfy", vip("drain: {wait: 1s}, guard: {min_others: 9}"),
+			[]string{`warning: vips[0].guard.min_others: VIP www is announced by 1 other geo; with min_others 9 it stays draining when it should leave`},
+		},
+		{"a guard of the last geo that leaves", vip("drain: {wait: 1s}, guard: {min_others: 9, last_geo: withdraw}"), nil},
+		{
 			"one family", whole + "vips: [{name: www, prefixes: [203.0.113.0/24], drain: {wait: 1s}}]\n",
 			[]string{`warning: vips[0].prefixes: VIP www has no IPv6 prefix: clients that have only IPv6 cannot reach it`},
 		},

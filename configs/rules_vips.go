@@ -98,6 +98,21 @@ func (c *check) geoRef(path, name string, words ...string) {
 	c.ref(path, "geo", name, known, "geos")
 }
 
+// ruleVIPGuard: the guard of a VIP can be satisfied.
+func ruleVIPGuard(c *check) {
+	for i, v := range c.cfg.VIPs {
+		geos := v.Geos
+		if geos == nil {
+			geos = []string{"all"}
+		}
+		others := max(len(c.cfg.ExpandGeos(geos))-1, 0)
+		if least := v.Guard.MinOthers; least != nil && *least > others && v.Guard.LastGeo != "withdraw" {
+			c.warnf(fmt.Sprintf("vips[%d].guard.min_others", i), "guard-unreachable",
+				"VIP %s is announced by %s; with min_others %d it stays draining when it should leave", v.Name, plural(others, "other geo"), *least)
+		}
+	}
+}
+
 // ruleVIPTwin: clients have both families, so VIPs should.
 func ruleVIPTwin(c *check) {
 	if c.cfg.BGP == nil {

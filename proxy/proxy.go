@@ -90,7 +90,8 @@ type Proxy struct {
 	byName    map[string]*service
 	listeners []*listener
 
-	alive   atomic.Int64 // unix nanoseconds of the last tick
+	hurry   chan time.Duration // holds how long running requests still have
+	alive   atomic.Int64       // unix nanoseconds of the last tick
 	changed signal
 }
 
@@ -109,6 +110,7 @@ func New(s Setup, log *slog.Logger) (*Proxy, error) {
 		signer:  replay.NewSigner(s.ReplaySeed),
 		byName:  map[string]*service{},
 		changed: newSignal(),
+		hurry:   make(chan time.Duration, 1),
 	}
 	p.door = newDoor(s)
 	var errs []error

@@ -173,10 +173,40 @@ func (p *Proxy) passOn(ctx context.Context, from <-chan struct{}) {
 	}
 }
 
+// Hurry shortens the time that running requests have, once Run was told to
+// stop, to d from now. It may be called before that, and more than once.
+func (p *Proxy) Hurry(d time.Duration) {
+	select {
+	case <-p.hurry: // the newest word counts
+	default:
+	}
+	select {
+	case p.hurry <- d:
+	default:
+	}
+}
+
+// shorten ends the drain as Hurry says.
+func (p *Proxy) shorten(ctx context.Context, end context.CancelFunc) {
+	var limit <-chan time.Time
+	for {
+		select {
+		case d := <-p.hurry:
+			limit = time.After(d)
+		case <-limit:
+			end()
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // drain takes nothing new and lets what runs end.
 func (p *Proxy) drain(ctx context.Context, stopAccepting func()) {
 	ctx, cancel := context.WithTimeout(ctx, p.setup.ShutdownMax)
 	defer cancel()
+	go p.shorten(ctx, cancel)
 	var wg sync.WaitGroup
 	for _, l := range p.listeners {
 		l.bound.Store(nil)

@@ -17,6 +17,10 @@ import (
 	"anyedge/proxy"
 )
 
+// hurried is how long running requests have when somebody wants an end now; a
+// further signal cuts them off.
+const hurried = 5 * time.Second
+
 // settled is how often a stopping daemon looks whether it may end.
 const settled = 50 * time.Millisecond
 
@@ -68,26 +72,16 @@ func load(o options, stderr io.Writer) (*configs.Config, error) {
 
 // serve runs the node. The first SIGTERM drains: every VIP is disfavoured,
 // then withdrawn, while requests are still served. SIGINT, a second SIGTERM,
-// the end of shutdown.max or of ctx withdraws at once. SIGHUP reads certificate
+// the end of shutdown.max or of ctx withdraws at once and gives running
+// requests some seconds; one more signal cuts them off. SIGHUP reads certificate
 // files again.
 func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() {
-		defer cancel()
-		for {
-			select {
-			case sig := <-signals:
-				if sig == syscall.SIGHUP {
-					n.reload()
-					continue
-				}
-				n.drain(ctx, sig, signals)
-			case <-ctx.Done():
-			}
-			return
-		}
-	}()
+	ended := make(chan struct{})
+	defer close(ended)
+	go n.obey(ctx, cancel, signals, ended)
+
 	group := lifecycle.Group{Log: n.log}
 	n.components(&group)
 	err := group.Run(ctx, func() {
@@ -101,6 +95,31 @@ func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 		n.log.Info("edged ended")
 	}
 	return err
+}
+
+// obey does what signals say until the node has ended; stop begins that.
+func (n *node) obey(ctx context.Context, stop context.CancelFunc, signals <-chan os.Signal, ended <-chan struct{}) {
+	stopping := false
+	for {
+		select {
+		case sig := <-signals:
+			switch {
+			case sig == syscall.SIGHUP:
+				n.reload()
+			case stopping:
+				n.log.Info("one more signal: running requests are cut off")
+				n.proxy.Hurry(0)
+			default:
+				stopping = true
+				if !n.drain(ctx, sig, signals) {
+					n.proxy.Hurry(hurried)
+				}
+				stop()
+			}
+		case <-ended:
+			return
+		}
+	}
 }
 
 // reload reads the certificate files again; a bad one keeps its predecessor.
@@ -121,11 +140,11 @@ func (n *node) reload() {
 }
 
 // drain asks steering to bring every VIP off the wire and waits until that is
-// done, unless something says not to wait.
-func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) {
+// done. It reports false when something says not to wait.
+func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) bool {
 	if first == syscall.SIGINT {
 		n.log.Info("interrupted: withdrawing and ending now")
-		return
+		return false
 	}
 	n.log.Info("draining: every VIP leaves, requests are still served", "max", n.shutdownMax.String())
 	n.stopping.Store(true)
@@ -137,19 +156,20 @@ func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Sig
 	for !n.steer.Plan().Gone() {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
 				continue
 			}
 			n.log.Info("second signal: withdrawing and ending now")
-			return
+			return false
 		case <-late.C:
 			n.log.Warn("shutdown.max is over: withdrawing and ending now")
-			return
+			return false
 		case <-look.C:
 		}
 	}
+	return true
 }
 
 // rmemNeeded is the UDP receive buffer, in bytes, that QUIC wants under load.

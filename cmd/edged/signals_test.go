@@ -170,6 +170,21 @@ func TestSignalsThatHurry(t *testing.T) {
 	}
 }
 
+// Whoever signals once more does not want to wait for a request in flight.
+func TestOneMoreSignalCutsOff(t *testing.T) {
+	t.Parallel()
+	a := startAnnouncing(t, "4m", "")
+	answer := a.hold(t)
+	a.signal(t, syscall.SIGINT)
+	waitGone(t, a.bird)
+	a.signal(t, syscall.SIGINT)
+	a.wantEnd(t)
+	if got := <-answer; strings.Contains(got, "second half") || strings.HasSuffix(got, "<nil>") {
+		t.Errorf("the request in flight: %s", got)
+	}
+	wantTold(t, a.bird)
+}
+
 // shutdown.max bounds the drain and how long a request in flight is waited for.
 func TestShutdownMax(t *testing.T) {
 	t.Parallel()
