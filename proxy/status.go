@@ -28,6 +28,25 @@ type ServiceStatus struct {
 	Backends  []upstream.BackendStatus
 }
 
+// A ServiceHealth is what decisions need of a service: who can serve it.
+type ServiceHealth struct {
+	Name     string
+	Healthy  int
+	Total    int
+	Reported bool // every backend has been judged at least once
+	Backends []upstream.BackendStatus
+}
+
+// Health returns the health of every service, in the order configured. It is
+// cheap enough to be asked for with every decision.
+func (p *Proxy) Health() []ServiceHealth {
+	out := make([]ServiceHealth, len(p.services))
+	for i, s := range p.services {
+		out[i] = ServiceHealth{s.cfg.Name, s.pool.Healthy(), s.pool.Total(), s.pool.Reported(), s.pool.Status()}
+	}
+	return out
+}
+
 // Services returns the state of every service, in the order configured.
 func (p *Proxy) Services() []ServiceStatus {
 	now := time.Now()

@@ -23,7 +23,8 @@ func (n *node) gather(now time.Time) *steering.View {
 	if n.cfg.Node != nil {
 		v.CapacityRPS = n.cfg.Node.Capacity.RPS
 	}
-	for _, s := range n.proxy.Services() {
+	n.health = n.proxy.Health()
+	for _, s := range n.health {
 		v.Services = append(v.Services, steering.ServiceView{
 			Name: s.Name, Healthy: s.Healthy, Total: s.Total, Reported: s.Reported,
 			Exempt: slices.Contains(n.cfg.Overload.ExemptServices, s.Name),
@@ -122,7 +123,7 @@ func (n *node) note(e steering.Event) {
 
 // noteBackends records backends whose health changed.
 func (n *node) noteBackends(now time.Time) {
-	for _, s := range n.proxy.Services() {
+	for _, s := range n.health {
 		for _, b := range s.Backends {
 			id := s.Name + "/" + b.Name
 			was, known := n.healthWas[id]

@@ -51,6 +51,7 @@ type node struct {
 	history  history
 
 	// Owned by the goroutine that steers.
+	health    []proxy.ServiceHealth
 	view      *steering.View
 	plan      *steering.Plan
 	healthWas map[string]upstream.State
