@@ -70,7 +70,7 @@ func (n *node) apply(p *steering.Plan) {
 		}
 	}
 	for _, e := range steering.Events(n.plan, p) {
-		n.note(e)
+		n.note(e, p)
 	}
 	n.noteBackends(p.At)
 	n.plan = p
@@ -109,15 +109,15 @@ func (n *node) record(p *steering.Plan) world.NodeRecord {
 	return r
 }
 
-// note records an event of steering.
-func (n *node) note(e steering.Event) {
+// note records an event that came with p.
+func (n *node) note(e steering.Event, p *steering.Plan) {
 	what := "geo/" + n.geo
 	if e.Target != "" {
 		what = "vip/" + e.Target
 	}
 	n.events.Add(e.At, what, e.Text)
 	if e.Kind == "vip" {
-		n.history.add(e.Target, transition{e.At, e.From, e.To, n.steer.Plan().VIP(e.Target)})
+		n.history.add(e.Target, transition{e.At, e.From, e.To, p.VIP(e.Target)})
 	}
 }
 
