@@ -14,6 +14,7 @@ import (
 	"anyedge/bgp"
 	"anyedge/fabric"
 	"anyedge/internal/admin"
+	"anyedge/internal/dnsserver"
 	"anyedge/internal/steering"
 	"anyedge/internal/world"
 	"anyedge/proxy"
@@ -51,6 +52,7 @@ type NodeConfig struct {
 	Fabric   *fabric.NodeConfig                  `json:"fabric,omitempty" yaml:"fabric"`                        // this node on the fabric
 	BGP      *bgp.NodeConfig                     `json:"bgp,omitempty" yaml:"bgp"`                              // this node's neighbors
 	Backends map[string][]upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                    // this geo's instances, by service
+	DNS      *dnsserver.Config                   `json:"dns,omitempty" yaml:"dns"`                              // SERVICE.internal for the apps of this geo; absent: nobody is told
 }
 
 // StateConfig says where the daemon keeps what must survive a restart.

@@ -13,7 +13,6 @@ var later = []string{
 	"node.bgp.neighbors[].bfd",
 	"node.backends.*[].limit",
 	"node.metrics",
-	"node.dns",
 	"fabric.expired_grace",
 	"fabric.transport",
 	"fabric.bulk_threshold",

@@ -31,6 +31,7 @@ var rules = []rule{
 	ruleGroups,
 	ruleFabricNeeds,
 	ruleFabricAddresses,
+	ruleDNSAddress,
 
 	ruleBGPNeeds,
 	ruleBGPTimers,

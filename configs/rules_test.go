@@ -64,6 +64,25 @@ func TestRules(t *testing.T) {
 		{"node.fabric alone", oneGeo + node, []string{`error: node.fabric: node.fabric is this node's part of the section fabric, which is absent`}},
 		{"node.bgp alone", oneGeo + node + toTor + fabricOK, []string{`error: node.bgp: node.bgp is this node's part of the section bgp, which is absent`}},
 
+		{"DNS", "node: {dns: {listen: '10.0.1.2:53'}}\n", nil},
+		{"DNS without address", "node: {dns: {}}\n", []string{`error: node.dns.listen: listen is required`}},
+		{
+			"DNS without port", "node: {dns: {listen: 10.0.1.2}}\n",
+			[]string{`error: node.dns: listen: "10.0.1.2" is not ADDRESS:PORT: want one like 10.0.1.2:53 or [fd00::2]:53`},
+		},
+		{
+			"DNS everywhere", "node: {dns: {listen: '0.0.0.0:53'}}\n",
+			[]string{`error: node.dns: listen: 0.0.0.0 is every address of this machine, the public ones too: name a private one, like 10.0.1.2:53`},
+		},
+		{
+			"DNS for strangers", "node: {dns: {listen: '198.51.100.1:53'}}\n",
+			[]string{`error: node.dns: listen: 198.51.100.1 is a public address: answers are for the apps of this geo alone; want a private (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7), link-local or loopback one`},
+		},
+		{
+			"DNS on a VIP", oneGeo + node + toTor + "  dns: {listen: '203.0.113.1:53'}\n" + fabricOK + bgpOK + www,
+			[]string{`error: node.dns.listen: 203.0.113.1 is inside VIP www (203.0.113.0/24). DNS needs a private unicast address: anycast would bring a geo's questions to another one`},
+		},
+
 		{"geo number twice", strings.Replace(oneGeo, "number: 2", "number: 1", 1) + node + fabricOK, []string{`error: geos[1].number: 1 is already the number of geo fra`}},
 		{
 			"location", strings.Replace(oneGeo, "number: 2", "number: 2, location: [200, 4]", 1) + node + fabricOK,

@@ -192,6 +192,7 @@ func TestDemoByHand(t *testing.T) {
 			}
 		}
 	})
+	t.Run("every geo's DNS names its own apps", func(t *testing.T) { askDemoDNS(t, d) })
 	t.Run("unknown geo in Replay-Geo", func(t *testing.T) {
 		got := strings.ToLower(d.curl(t, 0, "/replay/atlantis"))
 		if !strings.Contains(got, " 502") || !strings.Contains(got, "replay-geo-error: ") {

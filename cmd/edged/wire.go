@@ -45,6 +45,7 @@ type node struct {
 	certs   *certs.Store
 	fabric  *fabric.Fabric // nil: this geo is alone
 	speaker *bgp.Speaker   // nil: nothing is announced
+	dns     *dns           // nil: nobody asks for names here
 	admin   *admin.Server
 
 	stopping atomic.Bool
@@ -91,6 +92,9 @@ func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 		return nil, err
 	}
 	if err := n.wireBGP(o); err != nil {
+		return nil, err
+	}
+	if err := n.wireDNS(); err != nil {
 		return nil, err
 	}
 	n.steer = steering.NewController(n.gather, n.apply, part(log, "steering"))
@@ -224,6 +228,9 @@ func (n *node) components(g *lifecycle.Group) {
 		g.Add("fabric", n.fabric)
 	}
 	g.Add("proxy", n.proxy)
+	if n.dns != nil {
+		g.Add("dns", n.dns)
+	}
 	g.Add("nerves", lifecycle.RunFunc(n.nerves))
 	g.Add("steering", n.steer)
 	if n.speaker != nil {

@@ -25,7 +25,7 @@ var Table = map[string][]string{
 	// configs takes their Config types only.
 	"configs": {
 		"proxy/...", "bgp", "fabric", "replay", "internal/world", "internal/steering",
-		"internal/admin", "internal/secret", "internal/message",
+		"internal/admin", "internal/dnsserver", "internal/secret", "internal/message",
 	},
 	"configs/gen": {"configs", "internal/message"},
 
@@ -47,6 +47,7 @@ var Table = map[string][]string{
 	"internal/message/nethttp":            {"internal/message"},
 	"internal/message/nethttp/enginetest": {"internal/message"}, // one suite for every engine's tests
 	"internal/steering":                   {"internal/world"},
+	"internal/dnsserver":                  {"internal/world"},
 	"internal/admin":                      {"internal/api", "internal/world"},
 	"internal/admin/client":               {"internal/api", "internal/world"},
 }

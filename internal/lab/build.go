@@ -185,7 +185,7 @@ func (d *Demo) File() File {
 		f.Regions = append(f.Regions, FileRegion{Name: r.name, Entry: "https://" + r.entry.Addr().String()})
 	}
 	for i, g := range d.layout.Geos {
-		f.Geos = append(f.Geos, FileGeo{Name: g.Name, PID: d.procs[i].pid(), Socket: g.Socket, Config: g.Config})
+		f.Geos = append(f.Geos, g.file(d.procs[i].pid()))
 	}
 	return f
 }

@@ -43,6 +43,7 @@ type geoLayout struct {
 	NextHop6         netip.Addr
 	Listen           netip.AddrPort // clients
 	Fabric           netip.AddrPort
+	DNS              netip.AddrPort // SERVICE.internal
 	Public           netip.AddrPort // of its fabric, where the links take it
 	Socket           string
 	Config           string
@@ -68,7 +69,7 @@ func newLayout(dir string, userApp bool) (*layout, error) {
 	for _, g := range geoPlans() {
 		n := g.number
 		addr := loopback(geoNet, n)
-		ports, err := freePorts(addr, 2)
+		ports, err := freePorts(addr, 3)
 		if err != nil {
 			return nil, err
 		}
@@ -79,6 +80,7 @@ func newLayout(dir string, userApp bool) (*layout, error) {
 			NextHop6: netip.MustParseAddr(fmt.Sprintf("2001:db8:f::%d", n)),
 			Listen:   netip.AddrPortFrom(addr, ports[0]),
 			Fabric:   netip.AddrPortFrom(addr, ports[1]),
+			DNS:      netip.AddrPortFrom(addr, ports[2]),
 			Socket:   filepath.Join(dir, g.name, "edged.sock"),
 			Config:   filepath.Join(dir, g.name, "edged.yaml"),
 			Log:      filepath.Join(dir, g.name, "edged.log"),
@@ -103,6 +105,11 @@ func (l *layout) geo(name string) *geoLayout {
 		}
 	}
 	return nil
+}
+
+// file describes the geo in demo.json.
+func (g *geoLayout) file(pid int) FileGeo {
+	return FileGeo{Name: g.Name, PID: pid, Socket: g.Socket, Config: g.Config, DNS: g.DNS.String()}
 }
 
 // render returns the configuration file of one geo.

@@ -38,6 +38,7 @@ type FileGeo struct {
 	PID    int    `json:"pid"`    // 0: dead
 	Socket string `json:"socket"` // for edgectl --socket
 	Config string `json:"config"`
+	DNS    string `json:"dns"` // ADDRESS:PORT that knows SERVICE.internal, UDP and TCP
 }
 
 // ReadFile reads the description of the demo in dir.

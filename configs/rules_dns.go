@@ -1,0 +1,25 @@
+package configs
+
+import "net/netip"
+
+// ruleDNSAddress: apps ask the edge of their own geo. An anycast address would
+// bring their questions to another one, and strangers' to this.
+func ruleDNSAddress(c *check) {
+	n := c.cfg.Node
+	if n == nil || n.DNS == nil {
+		return
+	}
+	a, err := netip.ParseAddrPort(n.DNS.Listen)
+	if err != nil {
+		return // dnsserver says so
+	}
+	for _, v := range c.cfg.VIPs {
+		for _, p := range v.Prefixes {
+			if p.Contains(a.Addr().Unmap()) {
+				c.errorf("node.dns.listen", "dns-anycast", "%s is inside VIP %s (%s). DNS needs a private unicast address: anycast would bring a geo's questions to another one",
+					a.Addr(), v.Name, p)
+				return
+			}
+		}
+	}
+}
