@@ -36,6 +36,6 @@ A column shows "-" where there is no value and "?" where it is not known. Ages a
   4. /run/edged/edged.sock; for a user without an installed edged, edged/edged.sock in XDG_STATE_HOME or ~/.local/state
 
 It answers for its own node; what it knows of other geos came over the fabric, with its age.
-config, fabric init, fabric issue and completion need no daemon.`},
+config, doctor, fabric init, fabric issue and completion need no daemon.`},
 	}
 }

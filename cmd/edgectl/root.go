@@ -64,7 +64,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.statusCommand(), a.geosCommand(), a.routesCommand(), a.servicesCommand(), a.backendsCommand(),
 		a.fabricCommand(), a.drainCommand(), a.undrainCommand(), a.eventsCommand(),
-		a.configCommand(), a.versionCommand(),
+		a.configCommand(), a.doctorCommand(), a.versionCommand(),
 	)
 	root.AddCommand(topics()...)
 	return root

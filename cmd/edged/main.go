@@ -63,13 +63,15 @@ func run(ctx context.Context, signals <-chan os.Signal, args []string, stdout, s
 		switch word := args[0]; word {
 		case "demo":
 			return runDemo(untilSignal(ctx, signals), args[1:], stdout, stderr)
+		case "doctor":
+			return runDoctor(untilSignal(ctx, signals), args[1:], stdout, stderr)
 		case "run":
 			args = args[1:]
 		case "help":
 			args = []string{"--help"}
 		default:
 			if !strings.HasPrefix(word, "-") {
-				return fmt.Errorf("%w: %q is not a command; there are run (the default), demo and help", errUsage, word)
+				return fmt.Errorf("%w: %q is not a command; there are run (the default), demo, doctor and help", errUsage, word)
 			}
 		}
 	}
@@ -105,7 +107,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "edged [run] [flags]        serve as the configuration says\n"+
-			"edged demo [flags]         three geos on this machine, no root (edged demo --help)\n\n")
+			"edged demo [flags]         three geos on this machine, no root (edged demo --help)\n"+
+			"edged doctor [flags]       what of this machine and around it should be mended\n\n")
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&o.config, "config", envOr("EDGED_CONFIG", DefaultConfig), "configuration `FILE`; also EDGED_CONFIG")

@@ -1,0 +1,4 @@
+package fabric
+
+// ParseNegotiation reads what answers a probe.
+var ParseNegotiation = parseNegotiation
