@@ -46,6 +46,7 @@ type bench struct {
 }
 
 var benches = map[string]bench{
+	"bpf":   {"net time per packet of the packet path against a constant-IPIP floor (root)", benchBPF},
 	"proxy": {"CPU time per request of edged, nginx and HAProxy (1 KiB, HTTP/1.1 and HTTP/2 over TLS)", benchProxy},
 }
 

@@ -1,0 +1,377 @@
+//go:build ignore
+
+// The packet path of package lb; lb.go and model.go say what it does and why.
+// Fast path: parse, VIP, flow hash, ring slot, server line, one block of
+// counters. Every lookup is of an array map and is inlined by the verifier.
+#include "kernel.h"
+
+#include "tables.h"
+#include "parse.h"
+
+// Where a packet came from.
+enum origin { ROUTER, PEER, CHAIN };
+
+// Two keyed hashes; hash.go has their twins.
+INLINE __u64 cell_hash(volatile struct generation *g, __u64 a, __u64 b)
+{
+	__u64 h = ((a ^ g->key[0]) * 0x9e3779b97f4a7c15ULL) ^ ((b ^ g->key[1]) * 0xd6e8feb86659fd93ULL);
+	h ^= h >> 29;
+	return h * 0xbf58476d1ce4e5b9ULL;
+}
+
+INLINE __u32 flow_hash(volatile struct generation *g, struct flow *f)
+{
+	__u64 h = (f->src[1] ^ g->key[0]) * 0x9e3779b97f4a7c15ULL;
+	h ^= h >> 32;
+	h ^= (f->dst[1] ^ g->key[1] ^ ((__u64)f->ports << 32 | f->ports)) * 0xc2b2ae3d27d4eb4fULL;
+	if (f->v6)
+		h ^= (f->src[0] * 0x9fb21c651e98df25ULL) ^ (f->dst[0] * 0xa0761d6478bd642fULL);
+	h ^= f->proto;
+	h ^= h >> 32;
+	return h * 0xd6e8feb86659fd93ULL >> (64 - RING_BITS);
+}
+
+INLINE bool vip_is(struct vip *v, struct flow *f)
+{
+	__u64 *a = (__u64 *)v->addr;
+	return a[1] == f->dst[1] && a[0] == f->dst[0] && v->family == (f->v6 ? 6 : 4);
+}
+
+// find_vip looks into at most two cells; an empty first one ends the search.
+INLINE struct vip *find_vip(volatile struct generation *g, __u32 gen, struct flow *f)
+{
+	__u64 h = cell_hash(g, f->dst[0], f->dst[1]);
+	__u32 i = h >> (64 - VIP_BITS) | gen << VIP_BITS;
+	struct vip *v = bpf_map_lookup_elem(&vips, &i);
+	if (!v || !v->number)
+		return 0;
+	if (vip_is(v, f))
+		return v;
+	__u32 j = (h >> 32 & ((1 << VIP_BITS) - 1)) | gen << VIP_BITS;
+	struct vip *w = bpf_map_lookup_elem(&vips, &j);
+	if (!w || !w->number || !vip_is(w, f))
+		return 0;
+	return w;
+}
+
+INLINE struct peer *find_peer(volatile struct generation *g, __u32 gen, __u64 key)
+{
+	__u64 h = cell_hash(g, key, 0);
+	__u32 i = h >> (64 - PEER_BITS) | gen << PEER_BITS;
+	struct peer *p = bpf_map_lookup_elem(&peers, &i);
+	if (!p || !p->used)
+		return 0;
+	if (*(__u64 *)p->key == key)
+		return p;
+	__u32 j = (h >> 32 & ((1 << PEER_BITS) - 1)) | gen << PEER_BITS;
+	struct peer *q = bpf_map_lookup_elem(&peers, &j);
+	if (!q || !q->used || *(__u64 *)q->key != key)
+		return 0;
+	return q;
+}
+
+// sender tells by the source MAC whether a peer rewrote this frame; the
+// bit mask answers for the router's MAC without a lookup.
+INLINE enum origin sender(volatile struct generation *g, __u32 gen, void *eth)
+{
+	__u64 bit = *(__u16 *)(eth + 10);
+	bit ^= bit >> 7;
+	__u64 word = bit >> 6;
+	MASK(word, 7);
+	if (!(g->peer_macs[word] >> (bit & 63) & 1))
+		return ROUTER;
+	__u64 first = *(__u16 *)(eth + 6);
+	__u64 key = 6 | (first & 0xfffd) << 16 | (__u64)*(__u32 *)(eth + 8) << 32;
+	struct peer *p = find_peer(g, gen, key);
+	if (!p)
+		return ROUTER;
+	return (first & 2) == p->local_bit ? PEER : CHAIN;
+}
+
+// has_socket asks the kernel whether this node already serves the flow. A
+// listening socket is no answer.
+INLINE bool has_socket(struct xdp_md *ctx, struct flow *f)
+{
+	struct bpf_sock_tuple t = {};
+	__u32 size;
+	if (f->v6) {
+		__u64 *a = (void *)t.ipv6.saddr;
+		a[0] = f->src[0];
+		a[1] = f->src[1];
+		a[2] = f->dst[0];
+		a[3] = f->dst[1];
+		t.ipv6.sport = f->ports;
+		t.ipv6.dport = f->ports >> 16;
+		size = sizeof(t.ipv6);
+	} else {
+		t.ipv4.saddr = f->src[1];
+		t.ipv4.daddr = f->dst[1];
+		t.ipv4.sport = f->ports;
+		t.ipv4.dport = f->ports >> 16;
+		size = sizeof(t.ipv4);
+	}
+	bool here = false;
+	if (f->proto == PROTO_TCP) {
+		struct bpf_sock *s = bpf_skc_lookup_tcp(ctx, &t, size, CURRENT_NETNS, 0);
+		if (s) {
+			here = s->state != TCP_LISTEN;
+			bpf_sk_release(s);
+		}
+	} else {
+		struct bpf_sock *s = bpf_sk_lookup_udp(ctx, &t, size, CURRENT_NETNS, 0);
+		if (s) {
+			here = true;
+			bpf_sk_release(s);
+		}
+	}
+	return here;
+}
+
+// other_owner returns the bucket's other owner if the packet has to go there,
+// or 0 if it stays.
+INLINE __u32 other_owner(struct xdp_md *ctx, struct flow *f, __u32 other, enum origin from)
+{
+	if (!other || from == CHAIN || f->syn || has_socket(ctx, f))
+		return 0;
+	return other;
+}
+
+// rewrite sends the frame to the server's MAC and takes one from the TTL, so
+// that no mistake in any table makes a packet circle for ever.
+INLINE int rewrite(struct xdp_md *ctx, struct server *s, int l2, struct flow *f, bool chain)
+{
+	void *d = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	void *l3 = d + l2;
+	if (l3 + 12 > end)
+		return XDP_DROP;
+	__u8 *ttl = l3 + (f->v6 ? 7 : 8);
+	if (*ttl <= 1) {
+		note(TTL_EXPIRED, f->len);
+		return XDP_DROP;
+	}
+	--*ttl;
+	if (!f->v6) { // RFC 1624
+		__u32 c = *(__u16 *)(l3 + 10) + BE16(0x0100);
+		*(__u16 *)(l3 + 10) = c + (c >> 16);
+	}
+	*(__u64 *)d = *(__u64 *)s->eth;
+	*(__u32 *)(d + 8) = *(__u32 *)(s->eth + 8);
+	if (chain)
+		*(__u8 *)(d + 6) ^= 2;
+	return XDP_TX;
+}
+
+// encapsulate puts an IPv4 header in front (RFC 2003, RFC 4213). ECN bits stay
+// inside (RFC 6040 section 4.1, compatibility mode).
+INLINE int encapsulate(struct xdp_md *ctx, struct server *s, int l2, struct flow *f, bool chain)
+{
+	__u32 total = f->len + 20;
+	if (total > s->mtu) {
+		note(TOO_BIG, f->len);
+		return XDP_DROP;
+	}
+	if (bpf_xdp_adjust_head(ctx, -20)) {
+		note(NO_HEADROOM, f->len);
+		return XDP_DROP;
+	}
+	void *d = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	if (d + l2 + 20 > end)
+		return XDP_DROP;
+	*(__u64 *)d = *(__u64 *)s->eth;
+	*(__u32 *)(d + 8) = *(__u32 *)(s->eth + 8);
+	if (l2 > 14) // tags move with the MACs
+		*(__u32 *)(d + 12) = *(__u32 *)(d + 32);
+	if (l2 > 18)
+		*(__u32 *)(d + 16) = *(__u32 *)(d + 36);
+	*(__u16 *)(d + l2 - 2) = ETH_IP;
+
+	void *o = d + l2;
+	__u16 len = __builtin_bswap16(total), tos = (f->tos & 0xfc) << 8;
+	__u32 sum = (__u32)s->sum + len + tos;
+	*(__u64 *)o = *(__u64 *)s->outer;
+	*(__u64 *)(o + 8) = *(__u64 *)(s->outer + 8);
+	*(__u32 *)(o + 16) = *(__u32 *)(s->outer + 16);
+	*(__u8 *)(o + 1) = f->tos & 0xfc;
+	*(__u16 *)(o + 2) = len;
+	if (f->v6) {
+		*(__u8 *)(o + 9) = PROTO_IPV6;
+		sum += (PROTO_IPV6 - PROTO_IPIP) << 8;
+	}
+	if (chain) {
+		*(__u16 *)(o + 4) = BE16(1);
+		sum += BE16(1);
+	}
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum += sum >> 16;
+	*(__u16 *)(o + 10) = ~sum;
+	return XDP_TX;
+}
+
+INLINE int forward(struct xdp_md *ctx, __u32 gen, __u32 hop, __u32 vip, int l2, struct flow *f, bool chain)
+{
+	__u64 n = hop;
+	MASK(n, (1 << SERVER_BITS) - 1);
+	__u32 i = (__u32)n | gen << SERVER_BITS;
+	struct server *s = bpf_map_lookup_elem(&servers, &i);
+	if (!s || s->mode == MODE_NONE) {
+		note(NO_SERVER, f->len);
+		return XDP_PASS;
+	}
+	tally(hop, vip, f->len);
+	if (chain)
+		note(CHAINED, f->len);
+	if (s->mode == MODE_L2)
+		return rewrite(ctx, s, l2, f, chain);
+	if (l2 == 14)
+		return encapsulate(ctx, s, 14, f, chain);
+	if (l2 == 18)
+		return encapsulate(ctx, s, 18, f, chain);
+	return encapsulate(ctx, s, 22, f, chain);
+}
+
+INLINE struct slot *find_slot(volatile struct generation *g, __u32 gen, struct vip *v, struct flow *f)
+{
+	__u64 group = v->group;
+	MASK(group, (1 << GROUP_BITS) - 1);
+	__u64 bucket = flow_hash(g, f), half = bucket;
+	__u32 i = (__u32)bucket >> 1 | (__u32)group << (RING_BITS - 1) | gen << (RING_BITS + GROUP_BITS - 1);
+	struct slots *s = bpf_map_lookup_elem(&ring, &i);
+	if (!s)
+		return 0;
+	MASK(half, 1);
+	return &s->pair[half];
+}
+
+// strip takes the outer header off; the Ethernet header moves up behind it.
+INLINE int strip(struct xdp_md *ctx, int l2, bool v6)
+{
+	void *d = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	if (d + l2 + 20 > end)
+		return -1;
+	__u64 a = *(__u64 *)d;
+	__u32 b = *(__u32 *)(d + 8), tag1 = 0, tag2 = 0;
+	if (l2 > 14)
+		tag1 = *(__u32 *)(d + 12);
+	if (l2 > 18)
+		tag2 = *(__u32 *)(d + 16);
+	if (bpf_xdp_adjust_head(ctx, 20))
+		return -1;
+	d = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (d + l2 > end)
+		return -1;
+	*(__u64 *)d = a;
+	*(__u32 *)(d + 8) = b;
+	if (l2 > 14)
+		*(__u32 *)(d + 12) = tag1;
+	if (l2 > 18)
+		*(__u32 *)(d + 16) = tag2;
+	*(__u16 *)(d + l2 - 2) = v6 ? ETH_IPV6 : ETH_IP;
+	return 0;
+}
+
+// decapsulate takes a packet that a peer sent to this node's own address.
+static __attribute__((noinline)) int decapsulate(struct xdp_md *ctx, int l2)
+{
+	__u64 gen = active;
+	MASK(gen, 1);
+	volatile struct generation *g = &generations[gen];
+	void *d = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	if (l2 != 14 && l2 != 18 && l2 != 22)
+		return XDP_PASS;
+	void *o = d + l2;
+	if (o + 20 > end)
+		return XDP_PASS;
+	__u16 outer = __builtin_bswap16(*(__u16 *)(o + 2));
+	struct flow f;
+	if (!find_peer(g, gen, 4 | (__u64)*(__u32 *)(o + 12) << 32)) {
+		note(STRANGER, outer);
+		return XDP_DROP;
+	}
+	enum reason why = *(__u8 *)(o + 9) == PROTO_IPV6 ? parse6(o + 20, end, &f) : parse4(o + 20, end, &f);
+	struct vip *v = why || f.len > outer - 20 ? 0 : find_vip(g, gen, &f);
+	if (!v) {
+		note(INNER, outer);
+		return XDP_DROP;
+	}
+	struct slot *slot = find_slot(g, gen, v, &f);
+	if (!slot)
+		return XDP_DROP;
+	enum origin from = *(__u16 *)(o + 4) == BE16(1) ? CHAIN : PEER;
+	__u32 self = g->self, number = v->number, hop1 = slot->hop1, hop2 = slot->hop2, next = 0;
+	if (strip(ctx, l2, f.v6)) {
+		note(NO_HEADROOM, outer);
+		return XDP_DROP;
+	}
+	note(DECAPSULATED, f.len);
+	if (hop1 == self)
+		next = other_owner(ctx, &f, hop2, from);
+	else if (hop2 == self)
+		next = other_owner(ctx, &f, hop1, from);
+	else
+		note(NOT_MINE, f.len);
+	if (next)
+		return forward(ctx, gen, next, number, l2, &f, true);
+	tally(self, number, f.len);
+	return XDP_PASS;
+}
+
+SEC("xdp") int lb(struct xdp_md *ctx)
+{
+	void *d = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	int l2 = 14;
+	if (d + 14 > end)
+		return XDP_PASS;
+	__u16 type = *(__u16 *)(d + 12);
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		if (type != BE16(0x8100) && type != BE16(0x88a8))
+			break;
+		l2 += 4;
+		if (d + l2 > end)
+			return XDP_PASS;
+		type = *(__u16 *)(d + l2 - 2);
+	}
+	struct flow f;
+	f.len = 0;
+	enum reason why;
+	if (type == ETH_IP)
+		why = parse4(d + l2, end, &f);
+	else if (type == ETH_IPV6)
+		why = parse6(d + l2, end, &f);
+	else
+		return XDP_PASS;
+	__u64 gen = active;
+	MASK(gen, 1);
+	volatile struct generation *g = &generations[gen];
+	if (why) {
+		if (why == OTHER_PROTO && !f.v6 && (f.proto == PROTO_IPIP || f.proto == PROTO_IPV6) && f.dst[1] == *(volatile __u32 *)g->addr)
+			return decapsulate(ctx, l2);
+		note(why, f.len);
+		return XDP_PASS;
+	}
+	struct vip *v = find_vip(g, gen, &f);
+	if (!v)
+		return XDP_PASS;
+	struct slot *slot = find_slot(g, gen, v, &f);
+	if (!slot)
+		return XDP_DROP;
+	__u32 self = g->self, hop1 = slot->hop1, hop2 = slot->hop2, next = 0;
+	if (hop1 != self || hop2) { // else it is mine, whoever sent it
+		enum origin from = sender(g, gen, d);
+		if (hop1 == self)
+			next = other_owner(ctx, &f, hop2, from);
+		else if (from == ROUTER)
+			return forward(ctx, gen, hop1, v->number, l2, &f, false);
+		else if (hop2 == self)
+			next = other_owner(ctx, &f, hop1, from);
+		else
+			note(NOT_MINE, f.len);
+		if (next)
+			return forward(ctx, gen, next, v->number, l2, &f, true);
+	}
+	tally(self, v->number, f.len);
+	return XDP_PASS;
+}
+
+char program_license[] SEC("license") = "Dual MIT/GPL";

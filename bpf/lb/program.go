@@ -1,0 +1,206 @@
+package lb
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// A Program is the packet path in the kernel. Until the first Apply it passes
+// everything.
+type Program struct {
+	objs lbObjects
+	ring *ebpf.Memory
+
+	mu      sync.Mutex // guards what follows and orders Apply
+	active  uint32
+	servers numbers[string]
+	vips    numbers[netip.Addr]
+}
+
+// Load puts the program and its maps into the kernel.
+func Load() (*Program, error) {
+	// Kernels before 5.11 count maps against this limit; later ones ignore it.
+	if err := rlimit.RemoveMemlock(); err != nil && !errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
+	}
+	p := &Program{servers: numbers[string]{max: MaxServers}, vips: numbers[netip.Addr]{max: MaxVIPs}}
+	if err := loadLbObjects(&p.objs, nil); err != nil {
+		return nil, explainLoad(err)
+	}
+	ring, err := p.objs.Ring.Memory()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("map the ring into memory: %w", err), p.objs.Close())
+	}
+	p.ring = ring
+	return p, nil
+}
+
+// explainLoad says what to do about the usual refusal.
+func explainLoad(err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("load the packet program: no privilege: run as root or give the process CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: %w", err)
+	}
+	return fmt.Errorf("load the packet program (it needs Linux 5.15 or newer): %w", err)
+}
+
+// XDP returns the kernel's program, for running single packets through it.
+// It belongs to p.
+func (p *Program) XDP() *ebpf.Program { return p.objs.Lb }
+
+// Apply makes s the state of the program. Everything is written to the idle
+// generation of the tables, which one store then makes the active one: a
+// packet sees all of the old state or all of the new.
+func (p *Program) Apply(s *Spec) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := []string{s.Node.Name}
+	for _, v := range s.Servers {
+		names = append(names, v.Name)
+	}
+	addrs := make([]netip.Addr, 0, len(s.VIPs))
+	for _, v := range s.VIPs {
+		addrs = append(addrs, v.Addr)
+	}
+	t, err := encode(s, p.servers.keep(names), p.vips.keep(addrs))
+	if err != nil {
+		return err
+	}
+	idle := 1 - p.active
+	if err := p.write(t, idle); err != nil {
+		return err
+	}
+	if err := p.objs.Active.Set(idle); err != nil {
+		return fmt.Errorf("flip to generation %d: %w", idle, err)
+	}
+	p.active = idle
+	return nil
+}
+
+func (p *Program) write(t *tables, gen uint32) error {
+	if _, err := p.ring.WriteAt(t.ring, int64(gen)*4<<(ringBits+groupBits)); err != nil {
+		return fmt.Errorf("write the ring: %w", err)
+	}
+	if err := writeTable(p.objs.Vips, gen, t.vips); err != nil {
+		return fmt.Errorf("write the VIPs: %w", err)
+	}
+	if err := writeTable(p.objs.Servers, gen, t.servers); err != nil {
+		return fmt.Errorf("write the servers: %w", err)
+	}
+	if err := writeTable(p.objs.Peers, gen, t.peers); err != nil {
+		return fmt.Errorf("write the peers: %w", err)
+	}
+	var both [2]lbGeneration
+	if err := p.objs.Generations.Get(&both); err != nil {
+		return fmt.Errorf("read the settings: %w", err)
+	}
+	both[gen] = t.settings
+	if err := p.objs.Generations.Set(both); err != nil {
+		return fmt.Errorf("write the settings: %w", err)
+	}
+	return nil
+}
+
+// writeTable writes one generation of an array map.
+func writeTable[V any](m *ebpf.Map, gen uint32, values []V) error {
+	keys := make([]uint32, len(values))
+	for i := range keys {
+		keys[i] = gen*uint32(len(values)) + uint32(i)
+	}
+	_, err := m.BatchUpdate(keys, values, nil)
+	return err
+}
+
+// Close takes the program out of the kernel once nothing is attached with it.
+func (p *Program) Close() error { return p.objs.Close() }
+
+// A Count is a number of packets and the sum of their IP lengths.
+type Count struct{ Packets, Bytes uint64 }
+
+// Counters are what the program has counted since it was loaded.
+type Counters struct {
+	Reasons map[Reason]Count     // those seen
+	Servers map[string]Count     // kept (under the node's own name) and sent on
+	VIPs    map[netip.Addr]Count // the same packets by VIP
+}
+
+// Counters adds up what all processors have counted.
+func (p *Program) Counters() (Counters, error) {
+	var all []lbCounters
+	if err := p.objs.Counts.Lookup(uint32(0), &all); err != nil {
+		return Counters{}, fmt.Errorf("read the counters: %w", err)
+	}
+	out := Counters{map[Reason]Count{}, map[string]Count{}, map[netip.Addr]Count{}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range all {
+		c := &all[i]
+		for r := range c.Reason {
+			if n := c.Reason[r].Packets; n > 0 {
+				out.Reasons[Reason(r)] = out.Reasons[Reason(r)].plus(n, c.Reason[r].Bytes)
+			}
+		}
+		for name, n := range p.servers.of {
+			out.Servers[name] = out.Servers[name].plus(c.Server[n].Packets, c.Server[n].Bytes)
+		}
+		for addr, n := range p.vips.of {
+			out.VIPs[addr] = out.VIPs[addr].plus(c.Vip[n].Packets, c.Vip[n].Bytes)
+		}
+	}
+	return out, nil
+}
+
+func (c Count) plus(packets, bytes uint64) Count {
+	return Count{c.Packets + packets, c.Bytes + bytes}
+}
+
+// A Reason says why a packet was not simply kept or sent on.
+type Reason uint8
+
+// The reasons, in the order of lb.c.
+const (
+	Malformed    Reason = iota + 1 // lengths contradict each other: passed
+	Options                        // IPv4 options: passed
+	Fragment                       // passed
+	OtherProto                     // neither TCP nor UDP: passed
+	Stranger                       // encapsulated, not by a peer: dropped
+	Inner                          // a peer's, but not TCP or UDP to a VIP inside: dropped
+	TooBig                         // no room for the outer header within the MTU: dropped
+	TTLExpired                     // dropped
+	NoServer                       // the ring names nobody: passed
+	NotMine                        // a peer sent it here, the ring says otherwise: passed
+	Decapsulated                   // came from a peer behind an outer header
+	Chained                        // sent on to the bucket's other owner
+	NoHeadroom                     // the driver leaves no room for a header: dropped
+)
+
+var reasonNames = [...]string{
+	"ok", "malformed", "options", "fragment", "other_proto", "stranger", "inner", "too_big",
+	"ttl_expired", "no_server", "not_mine", "decapsulated", "chained", "no_headroom",
+}
+
+// String returns the name that metrics use.
+func (r Reason) String() string {
+	if int(r) < len(reasonNames) {
+		return reasonNames[r]
+	}
+	return fmt.Sprintf("reason_%d", uint8(r))
+}
+
+// Reasons lists every reason.
+func Reasons() []Reason {
+	var out []Reason
+	for r := Malformed; r <= NoHeadroom; r++ {
+		out = append(out, r)
+	}
+	return slices.Clip(out)
+}
