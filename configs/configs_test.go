@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"anyedge/configs"
@@ -259,6 +260,17 @@ func TestUnreadableFile(t *testing.T) {
 		if c != nil || len(report.Problems) != 1 || report.Err() == nil || !strings.HasSuffix(report.Err().Error(), tt.want) {
 			t.Errorf("Load(%s) = %v, %v; want %q", tt.path, c, report.Err(), tt.want)
 		}
+	}
+}
+
+// A FIFO that nobody writes to is empty: reading it ends.
+func TestFIFO(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo.yaml")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, report := configs.Load(fifo); c != nil || report.Err() == nil {
+		t.Errorf("Load = %v, %v", c, report.Err())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"syscall"
 )
 
 // nodeFile is where the node section may live alone, beside the main file.
@@ -51,7 +52,8 @@ func read(path string) ([]byte, *Problem) {
 	bad := func(code string, err error) *Problem {
 		return &Problem{File: path, Code: code, Message: err.Error(), Severity: Error}
 	}
-	f, err := os.Open(path)
+	// Not blocking: a FIFO that nobody writes to is empty, not for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, bad("file-missing", errors.New("no such file"))
 	}

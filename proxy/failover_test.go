@@ -46,6 +46,27 @@ func (f *fleet) without(t *testing.T, geo string) *edge {
 	return e
 }
 
+// An app elsewhere that closes without an answer may have executed the request:
+// a GET is asked for once more, a POST is not, and the client sees no field of
+// ours.
+func TestAppElsewhereGivesNoAnswer(t *testing.T) {
+	f := newFleet("fra", "iad", "nrt")
+	f.start(t, "fra", proxy.Setup{Services: []proxy.ServiceConfig{shop("http://127.0.0.1:1")}})
+	f.start(t, "iad", proxy.Setup{Services: []proxy.ServiceConfig{shop(backend(t, func(http.ResponseWriter, *http.Request) {
+		panic(http.ErrAbortHandler)
+	}).URL)}})
+	f.start(t, "nrt", proxy.Setup{Services: []proxy.ServiceConfig{shop(backend(t, echoGeo).URL)}})
+	for _, geo := range f.order {
+		f.plan(geo, steering.ShedPlan{})
+	}
+	for method, want := range map[string]int{"GET": 200, "POST": 502} {
+		got := f.edges["fra"].do(t, method, "http://shop.example/", strings.NewReader("x"))
+		if got.Status != want || got.Header.Get("Edge-Failed") != "" {
+			t.Errorf("%s: %d, Edge-Failed %q, want %d", method, got.Status, got.Header.Get("Edge-Failed"), want)
+		}
+	}
+}
+
 // A request that no local backend takes is served by the nearest geo that
 // does, with its content.
 func TestFailover(t *testing.T) {

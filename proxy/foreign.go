@@ -18,6 +18,13 @@ const (
 	busyMalformed = "malformed"  // what its sender says of it is not understood here
 )
 
+// How an app here failed a request that it got. The first edge decides whether
+// somebody else may be asked, as it does for its own backends.
+const (
+	failedNoAnswer = "no-answer"
+	failedTimeout  = "timeout"
+)
+
 // ServeFabric answers a request that the proxy of geo from sent over the
 // fabric. It is served here or, before its content is read, refused with 503
 // and the reason in Edge-Busy; it is never shed on nor passed on. An
@@ -96,7 +103,14 @@ func (e *Exchange) serveForeign(ctx context.Context) *message.Response {
 		e.note(err.Error())
 		return e.busy(busyNoBackend)
 	}
-	return e.fail(ctx, err)
+	resp = e.fail(ctx, err)
+	if message.SentBy(err) == message.MaybeExecuted && resp.Status >= 500 {
+		resp.Header.Set(fieldFailed, failedNoAnswer)
+		if resp.Status == 504 {
+			resp.Header.Set(fieldFailed, failedTimeout)
+		}
+	}
+	return resp
 }
 
 // busy refuses a request of another geo; nothing was executed.

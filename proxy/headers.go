@@ -23,6 +23,7 @@ const (
 	fieldWant    = "Edge-Want"    // what the sender would like to send, requests/s
 	fieldGrant   = "Edge-Grant"   // what it may send, requests/s
 	fieldBusy    = "Edge-Busy"    // refused before the body; the reason
+	fieldFailed  = "Edge-Failed"  // an app got it and no answer came; how that was seen
 )
 
 const (

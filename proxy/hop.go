@@ -11,6 +11,7 @@ import (
 
 	"anyedge/internal/message"
 	"anyedge/internal/world"
+	"anyedge/proxy/upstream"
 )
 
 // An outbound says how a request leaves for another geo.
@@ -38,6 +39,15 @@ func (e *Exchange) relay(ctx context.Context, geo string, out outbound) (*messag
 	if busy != "" {
 		resp.Close()
 		return nil, &message.TryError{Sent: message.NothingSent, To: geo, Err: busyError{busy}}
+	}
+	if failed := resp.Header.Get(fieldFailed); failed != "" {
+		resp.Close()
+		e.handled(geo)
+		err := fmt.Errorf("its app gave no answer (%s)", cutText(failed))
+		if failed == failedTimeout {
+			err = fmt.Errorf("its app: %w", upstream.ErrTimeout)
+		}
+		return nil, &message.TryError{Sent: message.MaybeExecuted, To: "geo " + geo, Err: err}
 	}
 	e.served = geo
 	if by := resp.Header.Get(fieldGeo); world.CheckName(by) == nil {

@@ -200,6 +200,27 @@ func TestReplayTimeout(t *testing.T) {
 	}
 }
 
+// A target's app that closes without an answer is a failed try: a GET goes on
+// to the fallback, a POST does not.
+func TestReplayTargetGivesNoAnswer(t *testing.T) {
+	f := three(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Edge-Geo") == "nrt" {
+			panic(http.ErrAbortHandler)
+		}
+		if r.Header.Get(replay.FieldFailed) != "" {
+			r.URL.RawQuery = ""
+		}
+		instructing(w, r)
+	})
+	fra := f.edges["fra"]
+	for method, want := range map[string]string{"GET": "200 fra GET 0", "POST": "504 timeout"} {
+		got := fra.do(t, method, "http://shop.example/?at=fra&to=nrt%3Bfallback%3Dself", nil)
+		if s := fmt.Sprint(got.Status, " ", got.Body); !strings.HasPrefix(s, want) || got.Header.Get("Edge-Failed") != "" {
+			t.Errorf("%s: got %s, want %s…", method, s, want)
+		}
+	}
+}
+
 // The geo that served a shed request passes its app's instruction back, and
 // the edge that the client reached runs it: here even to itself, whose app has
 // not seen the request.

@@ -285,6 +285,8 @@ func (d *demo) testControl(t *testing.T) {
 		{"/load?region=us&rate=x&for=2s", 400, "rate"},
 		{"/load?region=us&rate=10&for=2", 400, "for"},
 		{"/load?region=us&rate=100000&for=2s", 400, "rate"},
+		{"/load?region=us&rate=NaN&for=2s", 400, "rate"},
+		{"/load?region=us&rate=-1&for=2s", 400, "rate"},
 		{"/load?region=us&rate=10&for=24h", 400, "for"},
 		{"/load?region=us&rate=50&for=2s", 200, "50 requests/s at us for 2s"},
 		{"/load?region=us&rate=50&for=2s", 409, "runs at us already"},

@@ -38,6 +38,9 @@ func runDaemon(ctx context.Context, signals <-chan os.Signal, args []string, std
 	if err != nil {
 		return err
 	}
+	if _, err := newLogger(cfg.Log, o.logLevel, io.Discard); err != nil {
+		return err
+	}
 	if o.check {
 		fmt.Fprintf(stdout, "%s: valid, digest %s\n", o.config, cfg.Digest())
 		return nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"anyedge/internal/admin"
 	"anyedge/internal/api"
@@ -115,11 +116,18 @@ func (s source) Undrain(r api.DrainRequest) (api.DrainReply, error) {
 	return api.DrainReply{Text: fmt.Sprintf("geo %s returns: its VIPs are announced again when they are healthy", r.Name)}, nil
 }
 
+// maxReason is how long an order's reason may be, in bytes.
+const maxReason = 500
+
 // checkOrder reports why an order cannot be taken.
 func (s source) checkOrder(r api.DrainRequest) error {
 	switch {
 	case r.Kind != "geo":
 		return &admin.BadRequestError{Text: fmt.Sprintf("kind %q cannot be drained in this version; geo can", r.Kind)}
+	case strings.ContainsFunc(r.Reason, unicode.IsControl):
+		return &admin.BadRequestError{Text: "reason: one line of plain text, without control characters"}
+	case len(r.Reason) > maxReason:
+		return &admin.BadRequestError{Text: fmt.Sprintf("reason: at most %d bytes", maxReason)}
 	case s.fabric == nil:
 		return &admin.BadRequestError{Text: "this edged has no other geos (no fabric in its configuration): there is nowhere to drain to"}
 	case s.world().Find(r.Name) == nil:

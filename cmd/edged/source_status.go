@@ -104,6 +104,13 @@ func (s source) vipPart(p *steering.Plan) api.Part {
 	return part
 }
 
+// From this share of the answers on, and this many a second, a proxy whose
+// backends pass their checks is not well all the same.
+const (
+	sickShare = 0.05
+	sickRate  = 0.3
+)
+
 func (s source) proxyPart() api.Part {
 	part := api.Part{Name: "proxy", Health: api.OK, Hint: "edgectl services"}
 	rate, failed, down := 0.0, 0.0, []string{}
@@ -128,6 +135,10 @@ func (s source) proxyPart() api.Part {
 	share := 0.0
 	if rate > 0 {
 		share = failed / rate
+	}
+	if share >= sickShare && failed >= sickRate {
+		part.Health = worse(part.Health, api.Warning)
+		down = append(down, "answers fail, whatever the health checks say: edgectl backends")
 	}
 	part.Text = fmt.Sprintf("%.1f req/s, %.2f%% 5xx", rate, 100*share)
 	if len(down) > 0 {

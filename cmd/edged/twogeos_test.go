@@ -194,6 +194,9 @@ func (g *twoGeos) drain(t *testing.T) {
 	if _, err := g.other.admin.Drain(t.Context(), api.DrainRequest{Kind: "geo", Name: "atlantis"}); err == nil || !strings.Contains(err.Error(), "there are fra, iad") {
 		t.Errorf("draining an unknown geo: %v", err)
 	}
+	if _, err := g.other.admin.Drain(t.Context(), api.DrainRequest{Kind: "geo", Name: "fra", Reason: "red \x1b[31m\n"}); err == nil || !strings.Contains(err.Error(), "control characters") {
+		t.Errorf("a reason that moves the cursor: %v", err)
+	}
 	if _, err := g.fra.admin.Undrain(t.Context(), api.DrainRequest{Kind: "geo", Name: "fra"}); err != nil {
 		t.Fatal(err)
 	}

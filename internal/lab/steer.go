@@ -93,7 +93,7 @@ func (d *Demo) Load(ctx context.Context, name string, rate float64, lasts time.D
 	switch {
 	case i < 0:
 		return "", requestError(http.StatusNotFound, "there is no region %q; there are eu, us, asia", name)
-	case rate < 1 || rate > maxLoadRate:
+	case !(rate >= 1 && rate <= maxLoadRate): // also what is not a number
 		return "", requestError(http.StatusBadRequest, "rate: want 1 to %d requests per second", maxLoadRate)
 	case lasts < time.Second || lasts > maxLoadFor:
 		return "", requestError(http.StatusBadRequest, "for: want 1s to %s", maxLoadFor)

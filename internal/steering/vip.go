@@ -1,6 +1,9 @@
 package steering
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // VIPMemory is what a VIP's next step must know beside its VIPPlan.
 type VIPMemory struct {
@@ -87,7 +90,7 @@ func (s *vipStep) ordered() *Cause {
 		return &Cause{Kind: "stop", Reason: "edged is stopping"}
 	}
 	if o := s.v.drainOrder(s.v.self()); o != nil {
-		return &Cause{Kind: "operator", Who: o.Who, Reason: o.Reason}
+		return &Cause{Kind: "operator", Who: o.Who, Reason: cmp.Or(o.Reason, "drain of "+o.Target)}
 	}
 	return nil
 }
