@@ -97,7 +97,7 @@ func TestCommandLine(t *testing.T) {
 		{"help", []string{"help"}, 0, "", "edged demo [flags]"},
 		{"unknown command", []string{"sevre"}, 2, "", `edged: "sevre" is not a command; there are run (the default), demo, doctor and help`},
 		{"unknown flag", []string{"--cofnig", file}, 2, "", "edged: see edged --help"},
-		{"one word too many", []string{"--config", file, "now"}, 2, "", `edged: unexpected "now"`},
+		{"one word too many", []string{"--config", file, "now"}, 2, "", `edged: unexpected "now"; the file is named with --config`},
 		{"unknown log level", []string{"--config", file, "--log-level", "loud"}, 2, "", `edged: log level "loud": want debug, info, warn or error`},
 		{"no file", []string{"--config", filepath.Join(dir, "nowhere.yaml")}, 3, "", filepath.Join(dir, "nowhere.yaml") + ": error: no such file"},
 		{"a folder", []string{"--check", "--config", dir}, 3, "", dir + ": error: "},

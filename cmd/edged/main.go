@@ -123,7 +123,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("%w: see edged --help", errUsage)
 	}
 	if flags.NArg() > 0 {
-		return o, fmt.Errorf("%w: unexpected %q", errUsage, flags.Arg(0))
+		return o, fmt.Errorf("%w: unexpected %q; the file is named with --config", errUsage, flags.Arg(0))
 	}
 	return o, nil
 }
