@@ -60,7 +60,7 @@ func (c *crowd) run(d time.Duration, door *admission.Door, plan func(time.Time) 
 }
 
 // Some seconds after a plan begins, the share that each destination gets is
-// within 2 points of the planned one, and the clients that are relayed are
+// within 2 points of the planned one, chance aside, and the clients that are relayed are
 // the same ones from second to second.
 func TestShareAndStickiness(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -95,7 +95,8 @@ func TestShareAndStickiness(t *testing.T) {
 		for i, r := range rates {
 			geo := fmt.Sprintf("d%d", i)
 			want, have := r/c.rate, float64(got[geo])/float64(total)
-			if math.Abs(want-have) > 0.02 {
+			chance := 3 * math.Sqrt(want*(1-want)/float64(total)) // of random clients
+			if math.Abs(want-have) > 0.02+chance {
 				t.Errorf("%s: share %.3f, planned %.3f", geo, have, want)
 			}
 			if over := float64(got[geo]) - r*8 - max(2, r/5) - 1; over > 0 {
