@@ -21,7 +21,7 @@ import (
 	"anyedge/internal/api"
 )
 
-// scriptTime is what the scripts' edgectl takes for now.
+// scriptTime is the clock of the edgectl that the scripts run.
 var scriptTime = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
 func TestMain(m *testing.M) {
