@@ -47,6 +47,7 @@ type Geo struct {
 	Heard time.Time     // when a probe last came from it; zero: never
 	Load  Load          // what its probes said last; zero Load when never heard
 	Nodes []Node        // by name
+	Ring  *Ring         // of its packet path, as published; nil: none
 }
 
 // Load is what a geo says of itself in every probe. Rates are requests/s.
@@ -114,10 +115,11 @@ type NodeRecord struct {
 	Node     string            `json:"node"`
 	Number   uint16            `json:"number"`
 	Software string            `json:"software"`
-	Config   string            `json:"config"`   // digest of the fleet part of the configuration
-	Capacity float64           `json:"capacity"` // requests/s; 0 = unknown
-	Services map[string]Counts `json:"services"` // healthy backends by service
-	VIPs     map[string]string `json:"vips"`     // VIP name → state ("announced", "draining", …)
+	Config   string            `json:"config"`       // digest of the fleet part of the configuration
+	Capacity float64           `json:"capacity"`     // requests/s; 0 = unknown
+	Services map[string]Counts `json:"services"`     // healthy backends by service
+	VIPs     map[string]string `json:"vips"`         // VIP name → state ("announced", "draining", …)
+	L4       *L4Record         `json:"l4,omitempty"` // its packet path; nil: it has none
 }
 
 // Counts says how many backends a service has and how many of them can serve.
@@ -125,6 +127,45 @@ type Counts struct {
 	Healthy int `json:"healthy"`
 	Total   int `json:"total"`
 }
+
+// An L4Record is what the other nodes of a geo must know to bring packets to
+// this one.
+type L4Record struct {
+	Addr    netip.Addr `json:"addr"`    // IPv4, on the interface that faces the others
+	MAC     string     `json:"mac"`     // of that interface, "02:00:5e:00:53:01"
+	Ready   bool       `json:"ready"`   // it can serve what is brought to it
+	Weight  uint32     `json:"weight"`  // its share, relative to the others; 0 takes nothing
+	Applied uint64     `json:"applied"` // the ring's generation that its packet path follows; 0: none yet
+}
+
+// A Ring says which nodes of a geo share its connections. It is written by one
+// node of the geo and followed by all: Members own the buckets; while a change
+// is under way, Other is the ring that was (Phase drain) or will be (Phase
+// prepare).
+type Ring struct {
+	Generation uint64       `json:"generation"` // grows by one with every change
+	Phase      RingPhase    `json:"phase"`
+	Members    []RingMember `json:"members"` // by node
+	Other      []RingMember `json:"other,omitempty"`
+	Reason     string       `json:"reason,omitempty"` // why it changes or changed last, for people
+}
+
+// A RingMember is a node and its share of the buckets.
+type RingMember struct {
+	Node   string `json:"node"`
+	Weight uint32 `json:"weight"`
+	Gone   bool   `json:"gone,omitempty"` // in Other: dead, nothing is sent there any more
+}
+
+// A RingPhase is how far a change of a ring has come.
+type RingPhase string
+
+// The phases of a ring, in the order of a planned change.
+const (
+	RingStable  RingPhase = "stable"  // Members alone
+	RingPrepare RingPhase = "prepare" // Other is the ring to come; every node must follow it before the next phase
+	RingDrain   RingPhase = "drain"   // Other is the ring before; its connections are still found
+)
 
 // Announcing reports whether the node's record says that it announces vip.
 func (n *Node) Announcing(vip string) bool {
@@ -147,7 +188,7 @@ func (g *Geo) Serves(service string) bool {
 type Order struct {
 	ID     string    `json:"id"`
 	Kind   OrderKind `json:"kind"`
-	Target string    `json:"target"` // a geo's name
+	Target string    `json:"target"` // the name of a geo or a node
 	Who    string    `json:"who"`
 	Reason string    `json:"reason"`
 	At     time.Time `json:"at"`
@@ -157,5 +198,8 @@ type Order struct {
 // An OrderKind says what an operator wants.
 type OrderKind string
 
-// DrainGeo moves a geo's traffic away: its VIPs drain, then leave.
-const DrainGeo OrderKind = "drain-geo"
+// The kinds of orders.
+const (
+	DrainGeo  OrderKind = "drain-geo"  // moves a geo's traffic away: its VIPs drain, then leave
+	DrainNode OrderKind = "drain-node" // the same for one node; the others of its geo take over
+)
