@@ -36,7 +36,7 @@ type Flow struct {
 // bucket places a flow on the ring.
 func (f Flow) bucket(key [2]uint64) uint16 {
 	s0, s1 := halves(f.Src.Addr())
-	d0, d1 := halves(f.Dst.Addr())
+	_, d1 := halves(f.Dst.Addr())
 	var b [4]byte
 	binary.BigEndian.PutUint16(b[:2], f.Src.Port())
 	binary.BigEndian.PutUint16(b[2:], f.Dst.Port())
@@ -45,7 +45,7 @@ func (f Flow) bucket(key [2]uint64) uint16 {
 	h ^= h >> 32
 	h ^= (d1 ^ key[1] ^ (ports<<32 | ports)) * 0xc2b2ae3d27d4eb4f
 	if f.Src.Addr().Is6() {
-		h ^= (s0 * 0x9fb21c651e98df25) ^ (d0 * 0xa0761d6478bd642f)
+		h ^= s0 * 0x9fb21c651e98df25
 	}
 	h ^= uint64(f.Proto)
 	h ^= h >> 32

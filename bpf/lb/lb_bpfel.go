@@ -38,7 +38,7 @@ type lbGeneration struct {
 	PeerMacs [8]uint64
 	Addr     [4]uint8
 	Self     uint16
-	Unused   uint16
+	Unused   [42]uint8
 }
 
 type lbPeer struct {
@@ -59,13 +59,10 @@ type lbServer struct {
 	Unused [25]uint8
 }
 
-type lbSlots struct {
+type lbSlot struct {
 	_    structs.HostLayout
-	Pair [2]struct {
-		_    structs.HostLayout
-		Hop1 uint16
-		Hop2 uint16
-	}
+	Hop1 uint16
+	Hop2 uint16
 }
 
 type lbVip struct {
@@ -83,12 +80,12 @@ type lbVip struct {
 const (
 	lbMapCounts      = "counts"
 	lbMapPeers       = "peers"
-	lbMapRing        = "ring"
-	lbMapServers     = "servers"
-	lbMapVips        = "vips"
 	lbProgLb         = "lb"
 	lbVarActive      = "active"
 	lbVarGenerations = "generations"
+	lbVarRing        = "ring"
+	lbVarServers     = "servers"
+	lbVarVips        = "vips"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -140,11 +137,8 @@ type lbProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
-	Counts  *ebpf.MapSpec `ebpf:"counts"`
-	Peers   *ebpf.MapSpec `ebpf:"peers"`
-	Ring    *ebpf.MapSpec `ebpf:"ring"`
-	Servers *ebpf.MapSpec `ebpf:"servers"`
-	Vips    *ebpf.MapSpec `ebpf:"vips"`
+	Counts *ebpf.MapSpec `ebpf:"counts"`
+	Peers  *ebpf.MapSpec `ebpf:"peers"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -153,6 +147,9 @@ type lbMapSpecs struct {
 type lbVariableSpecs struct {
 	Active      *ebpf.VariableSpec `ebpf:"active"`
 	Generations *ebpf.VariableSpec `ebpf:"generations"`
+	Ring        *ebpf.VariableSpec `ebpf:"ring"`
+	Servers     *ebpf.VariableSpec `ebpf:"servers"`
+	Vips        *ebpf.VariableSpec `ebpf:"vips"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -175,20 +172,14 @@ func (o *lbObjects) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
-	Counts  *ebpf.Map `ebpf:"counts"`
-	Peers   *ebpf.Map `ebpf:"peers"`
-	Ring    *ebpf.Map `ebpf:"ring"`
-	Servers *ebpf.Map `ebpf:"servers"`
-	Vips    *ebpf.Map `ebpf:"vips"`
+	Counts *ebpf.Map `ebpf:"counts"`
+	Peers  *ebpf.Map `ebpf:"peers"`
 }
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.Counts,
 		m.Peers,
-		m.Ring,
-		m.Servers,
-		m.Vips,
 	)
 }
 
@@ -198,6 +189,9 @@ func (m *lbMaps) Close() error {
 type lbVariables struct {
 	Active      *ebpf.Variable `ebpf:"active"`
 	Generations *ebpf.Variable `ebpf:"generations"`
+	Ring        *ebpf.Variable `ebpf:"ring"`
+	Servers     *ebpf.Variable `ebpf:"servers"`
+	Vips        *ebpf.Variable `ebpf:"vips"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

@@ -15,8 +15,10 @@ import (
 // A Program is the packet path in the kernel. Until the first Apply it passes
 // everything.
 type Program struct {
-	objs lbObjects
-	ring *ebpf.Memory
+	objs       lbObjects
+	ringAll    []byte
+	vipsAll    [2 << vipBits]lbVip
+	serversAll [2 << serverBits]lbServer
 
 	mu      sync.Mutex // guards what follows and orders Apply
 	active  uint32
@@ -34,11 +36,7 @@ func Load() (*Program, error) {
 	if err := loadLbObjects(&p.objs, nil); err != nil {
 		return nil, explainLoad(err)
 	}
-	ring, err := p.objs.Ring.Memory()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("map the ring into memory: %w", err), p.objs.Close())
-	}
-	p.ring = ring
+	p.ringAll = make([]byte, 8<<(ringBits+groupBits))
 	return p, nil
 }
 
@@ -87,13 +85,16 @@ func (p *Program) Apply(s *Spec) error {
 }
 
 func (p *Program) write(t *tables, gen uint32) error {
-	if _, err := p.ring.WriteAt(t.ring, int64(gen)*4<<(ringBits+groupBits)); err != nil {
+	copy(p.ringAll[int(gen)*4<<(ringBits+groupBits):], t.ring)
+	if err := p.objs.Ring.Set(p.ringAll); err != nil {
 		return fmt.Errorf("write the ring: %w", err)
 	}
-	if err := writeTable(p.objs.Vips, gen, t.vips); err != nil {
+	copy(p.vipsAll[gen<<vipBits:], t.vips)
+	if err := p.objs.Vips.Set(p.vipsAll[:]); err != nil {
 		return fmt.Errorf("write the VIPs: %w", err)
 	}
-	if err := writeTable(p.objs.Servers, gen, t.servers); err != nil {
+	copy(p.serversAll[gen<<serverBits:], t.servers)
+	if err := p.objs.Servers.Set(p.serversAll[:]); err != nil {
 		return fmt.Errorf("write the servers: %w", err)
 	}
 	if err := writeTable(p.objs.Peers, gen, t.peers); err != nil {

@@ -41,7 +41,7 @@ struct generation {
 	__u64 peer_macs[8]; // one bit for each peer, see macBit in tables.go
 	__u8 addr[4];    // where encapsulated packets for this node arrive
 	__u16 self;      // this node's server number
-	__u16 unused;
+	__u8 unused[42];
 };
 
 struct vip {
@@ -92,27 +92,11 @@ struct counters {
 	struct count vip[VIP_COUNTERS];
 };
 
-struct {
-	__uint(type, MAP_ARRAY);
-	__uint(max_entries, 2 << VIP_BITS);
-	__type(key, __u32);
-	__type(value, struct vip);
-} vips SEC(".maps");
+struct vip vips[2 << VIP_BITS];
 
-struct {
-	__uint(type, MAP_ARRAY);
-	__uint(max_entries, 1 << (RING_BITS + GROUP_BITS));
-	__uint(map_flags, MAP_MMAPABLE);
-	__type(key, __u32);
-	__type(value, struct slots);
-} ring SEC(".maps");
+struct slot ring[2 << (RING_BITS + GROUP_BITS)];
 
-struct {
-	__uint(type, MAP_ARRAY);
-	__uint(max_entries, 2 << SERVER_BITS);
-	__type(key, __u32);
-	__type(value, struct server);
-} servers SEC(".maps");
+struct server servers[2 << SERVER_BITS];
 
 struct {
 	__uint(type, MAP_ARRAY);
