@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -15,10 +16,9 @@ import (
 // A Program is the packet path in the kernel. Until the first Apply it passes
 // everything.
 type Program struct {
-	objs       lbObjects
-	ringAll    []byte
-	vipsAll    [2 << vipBits]lbVip
-	serversAll [2 << serverBits]lbServer
+	objs   objects
+	tables *ebpf.Memory    // both generations of all tables
+	at     map[string]span // of each table in it
 
 	mu      sync.Mutex // guards what follows and orders Apply
 	active  uint32
@@ -26,22 +26,50 @@ type Program struct {
 	vips    numbers[netip.Addr]
 }
 
+// A span is a table's place in the region: two generations, one behind the other.
+type span struct{ start, half int64 }
+
+// objects are what the kernel holds.
+type objects struct {
+	lbObjects
+	Tables *ebpf.Map `ebpf:".bss"`
+}
+
+// Close gives all of them up.
+func (o *objects) Close() error { return errors.Join(o.lbObjects.Close(), o.Tables.Close()) }
+
 // Load puts the program and its maps into the kernel.
 func Load() (*Program, error) {
 	// Kernels before 5.11 count maps against this limit; later ones ignore it.
 	if err := rlimit.RemoveMemlock(); err != nil && !errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
-	p := &Program{servers: numbers[string]{max: MaxServers}, vips: numbers[netip.Addr]{max: MaxVIPs}}
-	if err := loadLbObjects(&p.objs, nil); err != nil {
+	spec, err := loadLb()
+	if err != nil {
+		return nil, err
+	}
+	p := &Program{
+		at:      map[string]span{},
+		servers: numbers[string]{max: MaxServers}, vips: numbers[netip.Addr]{max: MaxVIPs},
+	}
+	for name, v := range spec.Variables {
+		p.at[name] = span{int64(v.Offset), int64(v.Size()) / 2}
+	}
+	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
 		return nil, explainLoad(err)
 	}
-	p.ringAll = make([]byte, 8<<(ringBits+groupBits))
+	if p.tables, err = p.objs.Tables.Memory(); err != nil {
+		return nil, errors.Join(fmt.Errorf("map the tables into memory: %w", err), p.objs.Close())
+	}
 	return p, nil
 }
 
 // explainLoad says what to do about the usual refusal.
 func explainLoad(err error) error {
+	var refused *ebpf.VerifierError // also comes as a lack of permission
+	if errors.As(err, &refused) {
+		return fmt.Errorf("load the packet program: this kernel's verifier refuses it (it needs Linux 5.15 or newer): %w", err)
+	}
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("load the packet program: no privilege: run as root or give the process CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: %w", err)
 	}
@@ -84,29 +112,24 @@ func (p *Program) Apply(s *Spec) error {
 	return nil
 }
 
+// write fills one generation of every table.
 func (p *Program) write(t *tables, gen uint32) error {
-	copy(p.ringAll[int(gen)*4<<(ringBits+groupBits):], t.ring)
-	if err := p.objs.Ring.Set(p.ringAll); err != nil {
-		return fmt.Errorf("write the ring: %w", err)
-	}
-	copy(p.vipsAll[gen<<vipBits:], t.vips)
-	if err := p.objs.Vips.Set(p.vipsAll[:]); err != nil {
-		return fmt.Errorf("write the VIPs: %w", err)
-	}
-	copy(p.serversAll[gen<<serverBits:], t.servers)
-	if err := p.objs.Servers.Set(p.serversAll[:]); err != nil {
-		return fmt.Errorf("write the servers: %w", err)
+	for _, part := range []struct {
+		name string
+		data any // of one generation; at most half of the table
+	}{
+		{lbVarRing, t.ring}, {lbVarVips, t.vips}, {lbVarServers, t.servers}, {lbVarGenerations, t.settings},
+	} {
+		b, err := binary.Append(nil, binary.LittleEndian, part.data)
+		if err == nil {
+			_, err = p.tables.WriteAt(b, p.at[part.name].start+int64(gen)*p.at[part.name].half)
+		}
+		if err != nil {
+			return fmt.Errorf("write the %s: %w", part.name, err)
+		}
 	}
 	if err := writeTable(p.objs.Peers, gen, t.peers); err != nil {
 		return fmt.Errorf("write the peers: %w", err)
-	}
-	var both [2]lbGeneration
-	if err := p.objs.Generations.Get(&both); err != nil {
-		return fmt.Errorf("read the settings: %w", err)
-	}
-	both[gen] = t.settings
-	if err := p.objs.Generations.Set(both); err != nil {
-		return fmt.Errorf("write the settings: %w", err)
 	}
 	return nil
 }
