@@ -33,7 +33,7 @@ func (f *Fabric) PutOrder(o world.Order) error {
 	if o.ID == "" || len(o.ID) > maxName {
 		return errors.New("order: an ID of 1-128 bytes is required")
 	}
-	if o.Kind != world.DrainGeo {
+	if o.Kind != world.DrainGeo && o.Kind != world.DrainNode {
 		return fmt.Errorf("order %s: unknown kind %q", o.ID, o.Kind)
 	}
 	if o.At.IsZero() {

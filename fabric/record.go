@@ -20,6 +20,7 @@ import (
 const (
 	kindNode  = "node"
 	kindOrder = "order"
+	kindRing  = "ring"
 )
 
 // Bounds of a record.
@@ -63,6 +64,7 @@ type record struct {
 	key   [32]byte          // that signed it
 	node  *world.NodeRecord // of kindNode
 	order *world.Order      // of kindOrder; nil for one that is deleted or of no known kind
+	ring  *world.Ring       // of kindRing; nil for one that is deleted
 }
 
 func (r *record) id() recordKey { return recordKey{r.Kind, r.Name, r.Writer} }
@@ -163,6 +165,8 @@ func (r *record) interpret() error {
 		return r.interpretNode()
 	case kindOrder:
 		return r.interpretOrder()
+	case kindRing:
+		return r.interpretRing()
 	}
 	return nil
 }
@@ -199,7 +203,7 @@ func (r *record) interpretOrder() error {
 	if o.ID != r.Name {
 		return fmt.Errorf("it holds the order %.40q", o.ID)
 	}
-	if o.Kind != world.DrainGeo {
+	if o.Kind != world.DrainGeo && o.Kind != world.DrainNode {
 		return nil // of a later version: kept and passed on
 	}
 	if err := world.CheckName(o.Target); err != nil {

@@ -78,7 +78,7 @@ func (f *Fabric) geo(now time.Time, c world.GeoConfig, nodes []*remote) world.Ge
 	for _, r := range nodes {
 		r.mu.Lock()
 		if r.status != "" {
-			g.Nodes = append(g.Nodes, world.Node{Name: r.name, Geo: c.Name, Number: r.number, Addr: r.addr, Status: r.status})
+			g.Nodes = append(g.Nodes, world.Node{Name: r.name, Geo: c.Name, Number: r.number, Addr: r.addr, Status: r.status, Alive: r.pulse.alive && r.status != world.Left})
 		}
 		rtt := r.pulse.least
 		if r.pulse.alive && r.status != world.Left {
@@ -95,7 +95,7 @@ func (f *Fabric) geo(now time.Time, c world.GeoConfig, nodes []*remote) world.Ge
 	g.Load = f.load.of(c.Name)
 	if self {
 		g.Alive, g.RTT, g.Heard, g.Load = true, 0, now, f.load.sum(now)
-		g.Nodes = append(g.Nodes, world.Node{Name: f.setup.NodeName, Geo: c.Name, Number: f.setup.Number, Addr: f.Addr(), Status: world.Joined})
+		g.Nodes = append(g.Nodes, world.Node{Name: f.setup.NodeName, Geo: c.Name, Number: f.setup.Number, Addr: f.Addr(), Status: world.Joined, Alive: true})
 	}
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
@@ -108,6 +108,7 @@ func (f *Fabric) geo(now time.Time, c world.GeoConfig, nodes []*remote) world.Ge
 		}
 	}
 	slices.SortFunc(g.Nodes, func(a, b world.Node) int { return compareText(a.Name, b.Name) })
+	g.Ring = f.records.ring(c.Name)
 	return g
 }
 
@@ -125,9 +126,12 @@ func shape(w *world.World) string {
 	for i := range w.Geos {
 		g := &w.Geos[i]
 		fmt.Fprintf(&b, "%s %v\n", g.Name, g.Alive)
+		if g.Ring != nil {
+			fmt.Fprintf(&b, " ring %d %s\n", g.Ring.Generation, g.Ring.Phase)
+		}
 		for j := range g.Nodes {
 			n := &g.Nodes[j]
-			fmt.Fprintf(&b, " %s %s", n.Name, n.Status)
+			fmt.Fprintf(&b, " %s %s %v", n.Name, n.Status, n.Alive)
 			if n.Record != nil {
 				fmt.Fprintf(&b, " %d.%d", n.Record.Version.Epoch, n.Record.Version.Counter)
 			}

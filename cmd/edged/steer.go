@@ -69,6 +69,11 @@ func (n *node) apply(p *steering.Plan) {
 			n.log.Error("node record not published", "err", err)
 		}
 	}
+	if p.Ring != nil && p.Ring.Lead && p.Ring.Change() && n.fabric != nil && p.Ring.Ring.Generation > 0 {
+		if err := n.fabric.PublishRing(p.Ring.Ring); err != nil {
+			n.log.Error("ring not published", "err", err)
+		}
+	}
 	for _, e := range steering.Events(n.plan, p) {
 		n.note(e, p)
 	}

@@ -3,7 +3,10 @@ package steering
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
+
+	"anyedge/internal/world"
 )
 
 const (
@@ -21,7 +24,7 @@ type Told struct {
 // An Event is one line of the event log.
 type Event struct {
 	At     time.Time
-	Kind   string // "vip", "guard", "shed" or "refuse"
+	Kind   string // "vip", "guard", "ring", "shed" or "refuse"
 	Target string // VIP, or "" for the geo
 	From   string // state before, of a VIP
 	To     string
@@ -53,8 +56,8 @@ func (o *overload) tell() {
 func moved(before, now float64) bool { return math.Abs(now-before) > tellChange*before }
 
 // Events returns what changed from prev to next that an engineer wants to
-// read later: transitions of VIPs, the guard stepping in, and sheds that start,
-// stop or change by more than a tenth. prev may be nil.
+// read later: transitions of VIPs, the guard stepping in, rings, and sheds that
+// start, stop or change by more than a tenth. prev may be nil.
 func Events(prev, next *Plan) []Event {
 	if prev == nil {
 		prev = &Plan{}
@@ -76,7 +79,41 @@ func Events(prev, next *Plan) []Event {
 			out = append(out, Event{At: next.At, Kind: "guard", Target: vip.Name, Text: next.because("guard", vip.Name)})
 		}
 	}
-	return append(out, loadEvents(prev, next)...)
+	return append(append(out, ringEvents(prev, next)...), loadEvents(prev, next)...)
+}
+
+// ringEvents tells of a ring that came into force.
+func ringEvents(prev, next *Plan) []Event {
+	if next.Ring == nil || next.Ring.Now == nil {
+		return nil
+	}
+	is := next.Ring.Now
+	if prev.Ring != nil && prev.Ring.Now != nil && prev.Ring.Now.Generation == is.Generation {
+		return nil
+	}
+	text := fmt.Sprintf("generation %d, %s: %s", is.Generation, is.Phase, names(is.Members))
+	switch is.Phase {
+	case world.RingPrepare:
+		text += "; to come: " + names(is.Other)
+	case world.RingDrain:
+		text += "; before: " + names(is.Other)
+	}
+	return []Event{{At: next.At, Kind: "ring", Text: text + " (" + is.Reason + ")"}}
+}
+
+// names lists members, with their weights where these differ.
+func names(ms []world.RingMember) string {
+	parts := make([]string, len(ms))
+	for i, m := range ms {
+		parts[i] = m.Node
+		if m.Weight != ms[0].Weight || ms[0].Weight != ms[len(ms)-1].Weight {
+			parts[i] += fmt.Sprintf("=%d", m.Weight)
+		}
+		if m.Gone {
+			parts[i] += " (dead)"
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // loadEvents returns the events of the load.

@@ -12,7 +12,8 @@ type Plan struct {
 	// Services says, by name, where a request goes that no local backend took
 	// a byte of.
 	Services map[string]ServicePlan
-	Why      []Reason // which rules fired, most important first
+	Ring     *RingPlan // of this geo's packet path; nil: it has none
+	Why      []Reason  // which rules fired, most important first
 
 	Memory Memory // for the next Decide only
 }

@@ -29,11 +29,15 @@ func (o *overload) receive() {
 // headroom returns what could be taken now, from everyone and from senders in
 // need, or why there is none.
 func (o *overload) headroom() (normal, urgent float64, none string) {
-	switch order := o.v.drainOrder(o.v.self()); {
+	order := o.v.drainOrder(o.v.self())
+	if order == nil {
+		order = o.v.nodeOrder(o.v.node())
+	}
+	switch {
 	case o.v.Stopping:
 		return 0, 0, "edged is stopping"
 	case order != nil:
-		return 0, 0, fmt.Sprintf("%s drains %s", order.Who, o.v.self())
+		return 0, 0, fmt.Sprintf("%s drains %s", order.Who, order.Target)
 	case o.dead != "":
 		return 0, 0, "no backend of " + o.dead + " is up"
 	case o.mem.Shedding:

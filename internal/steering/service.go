@@ -67,8 +67,14 @@ func elsewhere(v *View, service string) []string {
 	return names
 }
 
-// draining reports whether an operator moves traffic away from g.
-func draining(v *View, g *world.Geo) bool { return v.drainOrder(g.Name) != nil }
+// draining reports whether an operator moves traffic away from g: from the geo,
+// or from each of its nodes.
+func draining(v *View, g *world.Geo) bool {
+	if v.drainOrder(g.Name) != nil {
+		return true
+	}
+	return len(g.Nodes) > 0 && !slices.ContainsFunc(g.Nodes, func(n world.Node) bool { return v.nodeOrder(n.Name) == nil })
+}
 
 // rate writes requests/s for people.
 func rate(x float64) string {

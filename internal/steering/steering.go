@@ -47,6 +47,10 @@ func Decide(prev *Plan, v *View) *Plan {
 	services, why := decideServices(v)
 	p.Services, p.Why = services, append(p.Why, why...)
 
+	ring, ringMem, why := stepRing(prev, v)
+	p.Ring, p.Memory.Ring = ring, ringMem
+	p.Why = append(p.Why, why...)
+
 	load := newOverload(prev, v)
 	p.Shed = load.decide()
 	p.Memory.Shed = load.mem
@@ -69,6 +73,7 @@ func (p *Plan) Gone() bool {
 type Memory struct {
 	VIPs map[string]VIPMemory
 	Shed ShedMemory
+	Ring RingMemory
 }
 
 // rank orders rules by how much they matter to who asks what goes on.
@@ -80,7 +85,7 @@ func rank(rule string) int {
 		return 1
 	case "shed-excess", "shed-left":
 		return 2
-	case "stopping", "operator-drain", "gate-false":
+	case "stopping", "operator-drain", "gate-false", "ring-prepare", "ring-drain", "ring-stable":
 		return 3
 	case "reports", "hold-up", "hold-down", "rise", "shed-held", "shed-margin":
 		return 4
@@ -96,6 +101,14 @@ func (v *View) self() string {
 		return ""
 	}
 	return v.World.Geo
+}
+
+// node returns the name of this node, "" when there is no world.
+func (v *View) node() string {
+	if v.World == nil {
+		return ""
+	}
+	return v.World.Node
 }
 
 // others returns every geo but this one, nearest first as the world has them.
@@ -114,13 +127,17 @@ func (v *View) others() []*world.Geo {
 
 // drainOrder returns the operator's order in force that drains geo, nil when
 // there is none.
-func (v *View) drainOrder(geo string) *world.Order {
+func (v *View) drainOrder(geo string) *world.Order { return v.order(world.DrainGeo, geo) }
+
+// order returns the order in force of that kind for target, nil when there is
+// none.
+func (v *View) order(kind world.OrderKind, target string) *world.Order {
 	if v.World == nil {
 		return nil
 	}
 	for i := range v.World.Orders {
 		o := &v.World.Orders[i]
-		if o.Kind == world.DrainGeo && o.Target == geo && inForce(o, v.Now) {
+		if o.Kind == kind && o.Target == target && inForce(o, v.Now) {
 			return o
 		}
 	}

@@ -20,6 +20,9 @@ type View struct {
 	// CapacityRPS is the configured capacity of this node in requests/s; 0 =
 	// unknown.
 	CapacityRPS float64
+	// L4Drain is how long a connection whose bucket moved still finds the node
+	// that has it; 0: this node has no packet path.
+	L4Drain time.Duration
 }
 
 // A VIPView is one VIP's configuration and the state of what stands behind it.

@@ -3,6 +3,8 @@ package steering
 import (
 	"cmp"
 	"time"
+
+	"anyedge/internal/world"
 )
 
 // VIPMemory is what a VIP's next step must know beside its VIPPlan.
@@ -12,6 +14,8 @@ type VIPMemory struct {
 	// HeldFrom is when a failing gate last took it off the wire: hold_down
 	// counts from here. Zero: no hold_down, as after an operator's drain.
 	HeldFrom time.Time
+	// Drained is what an operator drained last: this geo or this node.
+	Drained string
 
 	Beat   time.Time     // the proxy's last sign of life
 	Silent time.Duration // since then, as far as decisions were made
@@ -84,15 +88,25 @@ func (s *vipStep) remember() {
 func (s *vipStep) waits() bool { return s.gate.hard == "" && !s.gate.known }
 
 // ordered returns why the VIP should not be announced whatever the gate says:
-// the process stops or an operator drains the geo. nil: nothing of that.
+// the process stops or an operator drains the geo or the node. nil: nothing of that.
 func (s *vipStep) ordered() *Cause {
 	if s.v.Stopping {
 		return &Cause{Kind: "stop", Reason: "edged is stopping"}
 	}
-	if o := s.v.drainOrder(s.v.self()); o != nil {
+	if o := s.drainedBy(); o != nil {
+		s.mem.Drained = o.Target
 		return &Cause{Kind: "operator", Who: o.Who, Reason: cmp.Or(o.Reason, "drain of "+o.Target)}
 	}
 	return nil
+}
+
+// drainedBy returns the order that drains this geo or this node, nil when there
+// is none.
+func (s *vipStep) drainedBy() *world.Order {
+	if o := s.v.drainOrder(s.v.self()); o != nil {
+		return o
+	}
+	return s.v.nodeOrder(s.v.node())
 }
 
 // leave returns why the VIP should leave now; nil when it need not.
@@ -158,7 +172,31 @@ func (s *vipStep) drain() bool {
 // guarded reports whether too few others announce the VIP for this geo to
 // leave of its own will. A process that stops leaves anyway.
 func (s *vipStep) guarded() bool {
-	return !s.v.Stopping && len(s.others) < s.rules.minOthers
+	if s.v.Stopping {
+		return false
+	}
+	others := len(s.others)
+	if s.v.drainOrder(s.v.self()) == nil && s.v.nodeOrder(s.v.node()) != nil {
+		others += s.siblings() // the geo as a whole stays
+	}
+	return others < s.rules.minOthers
+}
+
+// siblings counts the other nodes of this geo that announce the VIP and are not
+// drained.
+func (s *vipStep) siblings() int {
+	if s.v.World == nil {
+		return 0
+	}
+	count := 0
+	g := s.v.World.Self()
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		if n.Name != s.v.node() && n.Alive && n.Announcing(s.plan.Name) && Believed(g, n, s.v.Now) && s.v.nodeOrder(n.Name) == nil {
+			count++
+		}
+	}
+	return count
 }
 
 // enter announces the VIP once everything that delays it is over.
@@ -174,7 +212,7 @@ func (s *vipStep) enter() bool {
 	}
 	cause := Cause{Kind: "gate", Reason: s.gate.text}
 	if s.plan.Cause.Kind == "operator" {
-		cause = Cause{Kind: "operator", Reason: "the drain of " + s.v.self() + " is over"}
+		cause = Cause{Kind: "operator", Reason: "the drain of " + cmp.Or(s.mem.Drained, s.v.self()) + " is over"}
 	}
 	return s.to(Announced, cause)
 }
@@ -194,7 +232,7 @@ func (s *vipStep) blame() {
 func (s *vipStep) holds(kind string) bool {
 	switch kind {
 	case "operator":
-		return s.v.drainOrder(s.v.self()) != nil
+		return s.drainedBy() != nil
 	case "gate":
 		return !s.mem.GateOK
 	}

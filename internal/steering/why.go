@@ -26,7 +26,7 @@ func (s *vipStep) main() (rule, text string) {
 	case order != nil && order.Kind == "stop":
 		return "stopping", order.Reason
 	case order != nil:
-		return "operator-drain", fmt.Sprintf("%s drains %s %q", order.Who, s.v.self(), order.Reason)
+		return "operator-drain", fmt.Sprintf("%s drains %s %q", order.Who, s.drainedBy().Target, order.Reason)
 	case s.waits() && s.plan.State == Idle:
 		return "reports", s.gate.unjudged() + ": not judged yet"
 	case !s.mem.GateOK:

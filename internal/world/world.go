@@ -88,6 +88,7 @@ type Node struct {
 	Number uint16
 	Addr   netip.AddrPort // of its fabric
 	Status Status
+	Alive  bool        // the probes' verdict: reachable both ways now. True for the node that took the snapshot
 	Record *NodeRecord // nil: none seen yet
 	Seen   time.Time   // when Record was received or confirmed by a pull
 }
