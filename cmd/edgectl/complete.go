@@ -31,6 +31,17 @@ func (a *app) geoNames(ctx context.Context) ([]string, error) {
 	return geosView(g).names, err
 }
 
+func (a *app) nodeNames(ctx context.Context) ([]string, error) {
+	all, err := a.geos(ctx)
+	var names []string
+	for i := range all.Geos {
+		for j := range all.Geos[i].Nodes {
+			names = append(names, all.Geos[i].Nodes[j].Name)
+		}
+	}
+	return names, err
+}
+
 func (a *app) vipNames(ctx context.Context) ([]string, error) {
 	r, err := a.routes(ctx)
 	return a.routesView(r).names, err

@@ -23,48 +23,80 @@ type drainFlags struct {
 	deadline  time.Duration
 }
 
+// A drainTarget is what is drained: a geo, or one node of it.
+type drainTarget struct {
+	all  api.Geos
+	geo  *api.Geo
+	node *api.Node // nil: the whole geo
+}
+
+// A drainOrder is drain or undrain.
+type drainOrder struct {
+	verb, short string
+	effect      func(drainTarget) string
+	send        func(*client.Client, context.Context, api.DrainRequest) (api.DrainReply, error)
+	geoDone     func(*api.Geo) (bool, string)
+	nodeDone    func(*api.Node) (bool, string)
+}
+
 func (a *app) drainCommand() *cobra.Command {
-	return a.drainLike("drain", "move a geo's traffic away",
-		"Drain makes a geo's VIPs less attractive, then withdraws them; requests in progress end in peace.\n"+
-			"Ctrl-C leaves the drain running. Undo: edgectl undrain geo NAME",
-		a.drainEffect, (*client.Client).Drain, drained)
+	o := drainOrder{"drain", "move traffic away from a geo or a node", drainEffect, (*client.Client).Drain, drained, nodeDrained}
+	return a.group(o.verb, o.short,
+		a.drainLike(o, "geo", "move a geo's traffic away",
+			"Drain makes a geo's VIPs less attractive, then withdraws them; requests in progress end in peace.\n"+
+				"Ctrl-C leaves the drain running. Undo: edgectl undrain geo NAME"),
+		a.drainLike(o, "node", "move a node's traffic to the others of its geo",
+			"The node's VIPs are made less attractive, then withdrawn; with l4 it leaves the ring of its geo, and its\n"+
+				"connections live for l4.drain. Ctrl-C leaves the drain running. Undo: edgectl undrain node NAME"))
 }
 
 func (a *app) undrainCommand() *cobra.Command {
-	c := a.drainLike("undrain", "take a geo's traffic back",
-		"Undrain takes the order of drain back: the geo announces again as soon as it is healthy.",
-		func(_ api.Geos, g *api.Geo) string { return fmt.Sprintf("This brings traffic back to %s.", g.Name) },
-		(*client.Client).Undrain, undrained)
-	c.Aliases = []string{"ready"}
-	return c
+	back := func(t drainTarget) string { return fmt.Sprintf("This brings traffic back to %s.", t.name()) }
+	o := drainOrder{"undrain", "take traffic back", back, (*client.Client).Undrain, undrained, nodeUndrained}
+	group := a.group(o.verb, o.short,
+		a.drainLike(o, "geo", "take a geo's traffic back",
+			"Undrain takes the order of drain back: the geo announces again as soon as it is healthy."),
+		a.drainLike(o, "node", "take a node's traffic back",
+			"Undrain takes the order of drain back: the node announces again as soon as it is healthy."))
+	group.Aliases = []string{"ready"}
+	return group
 }
 
-// drainLike returns drain or undrain: order is sent when the effect was shown
-// and agreed to; done says from the geo's records when it is over.
-func (a *app) drainLike(verb, short, long string, effect func(api.Geos, *api.Geo) string,
-	order func(*client.Client, context.Context, api.DrainRequest) (api.DrainReply, error), done func(*api.Geo) (bool, string),
-) *cobra.Command {
+func (t drainTarget) name() string {
+	if t.node != nil {
+		return t.node.Name
+	}
+	return t.geo.Name
+}
+
+// drainLike returns drain or undrain of one kind: the order is sent when its
+// effect was shown and agreed to.
+func (a *app) drainLike(o drainOrder, kind, short, long string) *cobra.Command {
 	var f drainFlags
+	names := a.geoNames
+	if kind == "node" {
+		names = a.nodeNames
+	}
 	c := a.command(&cobra.Command{
-		Use: "geo NAME", Short: short, Long: long,
-		Args:              exactly("a geo's name"),
-		ValidArgsFunction: a.complete(a.geoNames),
+		Use: kind + " NAME", Short: short, Long: long,
+		Args:              exactly("a " + kind + "'s name"),
+		ValidArgsFunction: a.complete(names),
 	}, func(ctx context.Context, args []string) error {
-		g, geo, err := a.findGeo(ctx, args[0])
+		t, err := a.findTarget(ctx, kind, args[0])
 		if err != nil {
 			return err
 		}
-		if err := a.agree(f.yes, effect(g, geo)); err != nil {
+		if err := a.agree(f.yes, o.effect(t)); err != nil {
 			return err
 		}
 		reply, err := ask(ctx, a, callTimeout, func(ctx context.Context, c *client.Client) (api.DrainReply, error) {
-			return order(c, ctx, api.DrainRequest{Kind: "geo", Name: args[0], Reason: f.reason})
+			return o.send(c, ctx, api.DrainRequest{Kind: kind, Name: args[0], Reason: f.reason})
 		})
 		if err != nil {
 			return err
 		}
 		if f.wait {
-			if err := a.waitGeo(ctx, args[0], f.deadline, done); err != nil {
+			if err := a.waitDrain(ctx, o, kind, args[0], f.deadline); err != nil {
 				return err
 			}
 		}
@@ -74,7 +106,30 @@ func (a *app) drainLike(verb, short, long string, effect func(api.Geos, *api.Geo
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the others and for the events")
 	c.Flags().BoolVar(&f.wait, "wait", false, "wait until it is done")
 	c.Flags().DurationVar(&f.deadline, "deadline", 10*time.Minute, "how long to wait at most; exit code 6 after it")
-	return a.group(verb, short, c)
+	return c
+}
+
+// findTarget returns the geo or the node of that name.
+func (a *app) findTarget(ctx context.Context, kind, name string) (drainTarget, error) {
+	if kind == "geo" {
+		all, geo, err := a.findGeo(ctx, name)
+		return drainTarget{all: all, geo: geo}, err
+	}
+	all, err := a.geos(ctx)
+	if err != nil {
+		return drainTarget{}, err
+	}
+	var names []string
+	for i := range all.Geos {
+		g := &all.Geos[i]
+		for j := range g.Nodes {
+			if g.Nodes[j].Name == name {
+				return drainTarget{all, g, &g.Nodes[j]}, nil
+			}
+			names = append(names, g.Nodes[j].Name)
+		}
+	}
+	return drainTarget{}, unknown("node", name, names)
 }
 
 // findGeo returns the geos and the one of that name.
@@ -94,7 +149,20 @@ func (a *app) findGeo(ctx context.Context, name string) (api.Geos, *api.Geo, err
 }
 
 // drainEffect says what a drain would do.
-func (a *app) drainEffect(g api.Geos, geo *api.Geo) string {
+func drainEffect(t drainTarget) string {
+	g, geo := t.all, t.geo
+	if t.node != nil {
+		var left []string
+		for _, n := range geo.Nodes {
+			if n.Name != t.node.Name && n.Status == "joined" && !n.Drained {
+				left = append(left, n.Name)
+			}
+		}
+		if len(left) > 0 {
+			return fmt.Sprintf("This moves the traffic of %s to the others of %s: %s.", t.node.Name, geo.Name, strings.Join(left, ", "))
+		}
+		return fmt.Sprintf("This drains the last node of %s. %s", geo.Name, drainEffect(drainTarget{all: g, geo: geo}))
+	}
 	text := fmt.Sprintf("This moves the traffic of %s away", geo.Name)
 	if geo.Offered != nil {
 		text = fmt.Sprintf("This moves %s requests/s away from %s", count(*geo.Offered), geo.Name)
@@ -137,21 +205,38 @@ func (a *app) agree(yes bool, effect string) error {
 	return nil
 }
 
-// waitGeo waits until done says so of the geo.
-func (a *app) waitGeo(ctx context.Context, name string, deadline time.Duration, done func(*api.Geo) (bool, string)) error {
+// waitDrain waits until the order is carried out.
+func (a *app) waitDrain(ctx context.Context, o drainOrder, kind, name string, deadline time.Duration) error {
 	said := ""
 	return a.poll(ctx, deadline, func(ctx context.Context) (bool, string, error) {
-		_, geo, err := a.findGeo(ctx, name)
+		t, err := a.findTarget(ctx, kind, name)
 		if err != nil {
 			return false, "", err
 		}
-		ok, state := done(geo)
+		ok, state := false, ""
+		if t.node != nil {
+			ok, state = o.nodeDone(t.node)
+		} else {
+			ok, state = o.geoDone(t.geo)
+		}
 		if state != said {
 			a.hint("  %s", state)
 			said = state
 		}
 		return ok, state, nil
 	})
+}
+
+// nodeDrained reports whether nothing of the node is announced any more.
+func nodeDrained(n *api.Node) (bool, string) {
+	left := vipsOf(n, "announced", "draining")
+	return n.Drained && len(left) == 0, fmt.Sprintf("%s: still announced: %s", n.Name, list(left))
+}
+
+// nodeUndrained reports whether everything of the node is announced again.
+func nodeUndrained(n *api.Node) (bool, string) {
+	left := vipsOf(n, "draining", "withdrawn")
+	return !n.Drained && len(left) == 0, fmt.Sprintf("%s: not yet announced: %s", n.Name, list(left))
 }
 
 // drained reports whether nothing of the geo is announced any more.
@@ -169,14 +254,21 @@ func undrained(g *api.Geo) (bool, string) {
 // vipsIn returns the VIPs of the geo's nodes that are in one of the states.
 func vipsIn(g *api.Geo, states ...string) []string {
 	var out []string
-	for _, n := range g.Nodes {
-		if n.Status != "joined" {
-			continue
+	for i := range g.Nodes {
+		if n := &g.Nodes[i]; n.Status == "joined" {
+			out = append(out, vipsOf(n, states...)...)
 		}
-		for vip, state := range n.VIPs {
-			if slices.Contains(states, state) {
-				out = append(out, n.Name+"/"+vip+" "+state)
-			}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// vipsOf returns the VIPs of the node that are in one of the states.
+func vipsOf(n *api.Node, states ...string) []string {
+	var out []string
+	for vip, state := range n.VIPs {
+		if slices.Contains(states, state) {
+			out = append(out, n.Name+"/"+vip+" "+state)
 		}
 	}
 	slices.Sort(out)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -79,19 +80,23 @@ func healthWord(s upstream.State) string {
 	}
 }
 
-// Drain orders that a geo's traffic moves away.
+// Drain orders that the traffic of a geo or a node moves away.
 func (s source) Drain(r api.DrainRequest) (api.DrainReply, error) {
 	if err := s.checkOrder(r); err != nil {
 		return api.DrainReply{}, err
 	}
-	o := world.Order{ID: orderID(r), Kind: world.DrainGeo, Target: r.Name, Who: r.Who, Reason: r.Reason, At: time.Now()}
+	o := world.Order{ID: orderID(r), Kind: orderKind(r), Target: r.Name, Who: r.Who, Reason: r.Reason, At: time.Now()}
 	err := s.fabric.PutOrder(o)
 	s.steer.Wake() // an order that could not be kept on disk is in force all the same
 	if err != nil {
 		return api.DrainReply{}, err
 	}
-	s.events.Add(time.Now(), "geo/"+r.Name, fmt.Sprintf("drain ordered by %s%s", r.Who, because(r.Reason)))
-	return api.DrainReply{Text: fmt.Sprintf("geo %s drains: its VIPs are disfavoured, then withdrawn; requests that still arrive are served", r.Name)}, nil
+	s.events.Add(time.Now(), r.Kind+"/"+r.Name, fmt.Sprintf("drain ordered by %s%s", r.Who, because(r.Reason)))
+	text := fmt.Sprintf("%s %s drains: its VIPs are disfavoured, then withdrawn; requests that still arrive are served", r.Kind, r.Name)
+	if r.Kind == "node" && s.steer.Plan().Ring != nil {
+		text += "; it leaves the ring of its geo"
+	}
+	return api.DrainReply{Text: text}, nil
 }
 
 // Undrain takes the order back.
@@ -101,7 +106,7 @@ func (s source) Undrain(r api.DrainRequest) (api.DrainReply, error) {
 	}
 	known := false
 	for _, o := range s.world().Orders {
-		if o.Kind == world.DrainGeo && o.Target == r.Name {
+		if o.Kind == orderKind(r) && o.Target == r.Name {
 			if err := s.fabric.DropOrder(o.ID); err != nil {
 				return api.DrainReply{}, err
 			}
@@ -109,11 +114,19 @@ func (s source) Undrain(r api.DrainRequest) (api.DrainReply, error) {
 		}
 	}
 	if !known {
-		return api.DrainReply{Text: fmt.Sprintf("geo %s was not drained; nothing to undo", r.Name)}, nil
+		return api.DrainReply{Text: fmt.Sprintf("%s %s was not drained; nothing to undo", r.Kind, r.Name)}, nil
 	}
-	s.events.Add(time.Now(), "geo/"+r.Name, fmt.Sprintf("drain undone by %s%s", r.Who, because(r.Reason)))
+	s.events.Add(time.Now(), r.Kind+"/"+r.Name, fmt.Sprintf("drain undone by %s%s", r.Who, because(r.Reason)))
 	s.steer.Wake()
-	return api.DrainReply{Text: fmt.Sprintf("geo %s returns: its VIPs are announced again when they are healthy", r.Name)}, nil
+	return api.DrainReply{Text: fmt.Sprintf("%s %s returns: its VIPs are announced again when they are healthy", r.Kind, r.Name)}, nil
+}
+
+// orderKind is what a request orders.
+func orderKind(r api.DrainRequest) world.OrderKind {
+	if r.Kind == "node" {
+		return world.DrainNode
+	}
+	return world.DrainGeo
 }
 
 // maxReason is how long an order's reason may be, in bytes.
@@ -122,22 +135,24 @@ const maxReason = 500
 // checkOrder reports why an order cannot be taken.
 func (s source) checkOrder(r api.DrainRequest) error {
 	switch {
-	case r.Kind != "geo":
-		return &admin.BadRequestError{Text: fmt.Sprintf("kind %q cannot be drained in this version; geo can", r.Kind)}
+	case r.Kind != "geo" && r.Kind != "node":
+		return &admin.BadRequestError{Text: fmt.Sprintf("kind %q cannot be drained in this version; geo and node can", r.Kind)}
 	case strings.ContainsFunc(r.Reason, unicode.IsControl):
 		return &admin.BadRequestError{Text: "reason: one line of plain text, without control characters"}
 	case len(r.Reason) > maxReason:
 		return &admin.BadRequestError{Text: fmt.Sprintf("reason: at most %d bytes", maxReason)}
 	case s.fabric == nil:
 		return &admin.BadRequestError{Text: "this edged has no other geos (no fabric in its configuration): there is nowhere to drain to"}
-	case s.world().Find(r.Name) == nil:
+	case r.Kind == "node" && !slices.Contains(s.nodeNames(), r.Name):
+		return &admin.BadRequestError{Text: fmt.Sprintf("node %q is not known; there are %s", r.Name, strings.Join(s.nodeNames(), ", "))}
+	case r.Kind == "geo" && s.world().Find(r.Name) == nil:
 		return &admin.BadRequestError{Text: fmt.Sprintf("geo %q is not configured; there are %s", r.Name, strings.Join(s.geoNames(), ", "))}
 	}
 	return nil
 }
 
-// orderID names an order by what it is about: a second drain of the same geo
-// replaces the first.
+// orderID names an order by what it is about: a second drain of the same
+// target replaces the first.
 func orderID(r api.DrainRequest) string { return "drain-" + r.Kind + "-" + r.Name }
 
 func because(reason string) string {
@@ -151,6 +166,18 @@ func (n *node) geoNames() []string {
 	var names []string
 	for _, g := range n.cfg.Geos {
 		names = append(names, g.Name)
+	}
+	return names
+}
+
+// nodeNames lists the nodes that have been heard of.
+func (n *node) nodeNames() []string {
+	var names []string
+	w := n.world()
+	for i := range w.Geos {
+		for j := range w.Geos[i].Nodes {
+			names = append(names, w.Geos[i].Nodes[j].Name)
+		}
 	}
 	return names
 }

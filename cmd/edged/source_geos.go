@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"anyedge/internal/api"
@@ -14,7 +15,7 @@ func (s source) Geos() api.Geos {
 	out := api.Geos{Geo: s.geo, At: w.At, Geos: []api.Geo{}}
 	for i := range w.Geos {
 		g := &w.Geos[i]
-		row := geoRow(g, w.At)
+		row := geoRow(g, w)
 		row.Self = g.Name == w.Geo
 		row.State = geoState(g, row.Self, p, w)
 		if row.Self {
@@ -27,10 +28,10 @@ func (s source) Geos() api.Geos {
 }
 
 // geoRow is what the snapshot says of a geo.
-func geoRow(g *world.Geo, now time.Time) api.Geo {
+func geoRow(g *world.Geo, w *world.World) api.Geo {
 	row := api.Geo{Name: g.Name, Number: g.Number, City: g.City, Nodes: []api.Node{}}
 	if !g.Heard.IsZero() {
-		age := now.Sub(g.Heard).Milliseconds()
+		age := w.At.Sub(g.Heard).Milliseconds()
 		row.AgeMillis = &age
 	}
 	if g.RTT > 0 {
@@ -40,7 +41,7 @@ func geoRow(g *world.Geo, now time.Time) api.Geo {
 		loadInto(&row, l)
 	}
 	for i := range g.Nodes {
-		row.Nodes = append(row.Nodes, nodeRow(&g.Nodes[i]))
+		row.Nodes = append(row.Nodes, nodeRow(&g.Nodes[i], w))
 	}
 	return row
 }
@@ -76,18 +77,16 @@ func geoState(g *world.Geo, self bool, p *steering.Plan, w *world.World) string 
 	return "up"
 }
 
-func drained(geo string, w *world.World) bool {
-	for _, o := range w.Orders {
-		if o.Kind == world.DrainGeo && o.Target == geo {
-			return true
-		}
-	}
-	return false
+func drained(geo string, w *world.World) bool { return ordered(w, world.DrainGeo, geo) }
+
+// ordered reports whether an order of that kind for target is in force.
+func ordered(w *world.World, kind world.OrderKind, target string) bool {
+	return slices.ContainsFunc(w.Orders, func(o world.Order) bool { return o.Kind == kind && o.Target == target })
 }
 
 // nodeRow is what a node's own record says.
-func nodeRow(n *world.Node) api.Node {
-	row := api.Node{Name: n.Name, Number: n.Number, Status: string(n.Status)}
+func nodeRow(n *world.Node, w *world.World) api.Node {
+	row := api.Node{Name: n.Name, Number: n.Number, Status: string(n.Status), Drained: ordered(w, world.DrainNode, n.Name)}
 	if n.Addr.IsValid() {
 		row.Address = n.Addr.String()
 	}

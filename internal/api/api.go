@@ -111,7 +111,8 @@ type Node struct {
 	Name     string            `json:"name"`
 	Number   uint16            `json:"number"`
 	Address  string            `json:"address,omitempty"`
-	Status   string            `json:"status"` // joined | left | lost
+	Status   string            `json:"status"`  // joined | left | lost
+	Drained  bool              `json:"drained"` // by an operator's order for the node
 	Software string            `json:"software,omitempty"`
 	Config   string            `json:"config,omitempty"`
 	Record   *RecordVersion    `json:"record"` // null: none seen
@@ -329,9 +330,9 @@ type Event struct {
 	Text string    `json:"text"`
 }
 
-// DrainRequest asks for a geo's traffic to be moved away, or back.
+// DrainRequest asks for a geo's or a node's traffic to be moved away, or back.
 type DrainRequest struct {
-	Kind   string `json:"kind"` // geo
+	Kind   string `json:"kind"` // geo | node
 	Name   string `json:"name"`
 	Reason string `json:"reason"`
 	Who    string `json:"who,omitempty"` // filled in by the daemon from the socket's peer credentials
