@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"anyedge/bgp"
+	"anyedge/bpf"
 	"anyedge/fabric"
 	"anyedge/internal/admin"
 	"anyedge/internal/dnsserver"
@@ -33,6 +34,7 @@ type Config struct {
 	BGP          *bgp.Config               `json:"bgp,omitempty" yaml:"bgp"`                   // absent: nothing is announced
 	VIPs         []steering.VIPConfig      `json:"vips,omitempty" yaml:"vips"`                 // the anycast addresses
 	Listeners    []proxy.ListenerConfig    `json:"listeners" yaml:"listeners"`                 // where clients connect
+	L4           *bpf.Config               `json:"l4,omitempty" yaml:"l4"`                     // the packet path between the nodes of one geo; absent: packets stay where they arrive
 	Overload     steering.Config           `json:"overload,omitzero" yaml:"overload"`          // when work goes to other geos
 	Certificates []proxy.CertificateConfig `json:"certificates,omitempty" yaml:"certificates"` // what listeners prove themselves with
 	Services     []proxy.ServiceConfig     `json:"services" yaml:"services"`                   // where requests go
@@ -44,15 +46,16 @@ type Config struct {
 
 // NodeConfig is what belongs to one machine.
 type NodeConfig struct {
-	Geo      string                              `json:"geo,omitempty" yaml:"geo"`                              // its geo; one of geos
-	Name     string                              `json:"name,omitempty" yaml:"name"`                            // unique in the geo; default the short host name
-	Number   uint16                              `json:"number,omitempty" yaml:"number" jsonschema:"minimum=1"` // 1-65535, unique in the fleet, fixed for life: it travels in packet fields; required with fabric
-	RouterID netip.Addr                          `json:"router_id,omitzero" yaml:"router_id"`                   // an IPv4 address, unique per node; required with bgp
-	Capacity world.CapacityConfig                `json:"capacity,omitzero" yaml:"capacity"`                     // caps what the edge believes it can serve
-	Fabric   *fabric.NodeConfig                  `json:"fabric,omitempty" yaml:"fabric"`                        // this node on the fabric
-	BGP      *bgp.NodeConfig                     `json:"bgp,omitempty" yaml:"bgp"`                              // this node's neighbors
-	Backends map[string][]upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                    // this geo's instances, by service
-	DNS      *dnsserver.Config                   `json:"dns,omitempty" yaml:"dns"`                              // SERVICE.internal for the apps of this geo; absent: nobody is told
+	Geo        string                              `json:"geo,omitempty" yaml:"geo"`                              // its geo; one of geos
+	Name       string                              `json:"name,omitempty" yaml:"name"`                            // unique in the geo; default the short host name
+	Number     uint16                              `json:"number,omitempty" yaml:"number" jsonschema:"minimum=1"` // 1-65535, unique in the fleet, fixed for life: it travels in packet fields; required with fabric
+	RouterID   netip.Addr                          `json:"router_id,omitzero" yaml:"router_id"`                   // an IPv4 address, unique per node; required with bgp
+	Capacity   world.CapacityConfig                `json:"capacity,omitzero" yaml:"capacity"`                     // caps what the edge believes it can serve
+	Interfaces []string                            `json:"interfaces,omitempty" yaml:"interfaces"`                // where packets for VIPs arrive, for l4; the first one faces the other nodes
+	Fabric     *fabric.NodeConfig                  `json:"fabric,omitempty" yaml:"fabric"`                        // this node on the fabric
+	BGP        *bgp.NodeConfig                     `json:"bgp,omitempty" yaml:"bgp"`                              // this node's neighbors
+	Backends   map[string][]upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                    // this geo's instances, by service
+	DNS        *dnsserver.Config                   `json:"dns,omitempty" yaml:"dns"`                              // SERVICE.internal for the apps of this geo; absent: nobody is told
 }
 
 // StateConfig says where the daemon keeps what must survive a restart.

@@ -9,7 +9,6 @@ import (
 // not have. They are refused, so that nobody believes they work.
 var later = []string{
 	"node.capacity.cpu",
-	"node.interfaces",
 	"node.bgp.neighbors[].bfd",
 	"node.backends.*[].limit",
 	"node.metrics",
@@ -23,10 +22,9 @@ var later = []string{
 	"bgp.bmp",
 	"vips[].announce.per_neighbor",
 	"vips[].stability.flaps_per_hour",
-	"listeners[].private",
 	"listeners[].proxy_protocol",
 	"listeners[].limits.conns_per_ip",
-	"l4",
+	"l4.defense",
 	"certificates[].acme",
 	"services[].discover",
 	"services[].backends[].limit",

@@ -51,9 +51,12 @@ var rules = []rule{
 	ruleCommunities,
 	ruleDrain,
 
+	ruleL4,
+
 	ruleListenerPlace,
 	ruleListenerClash,
 	ruleListenerTLS,
+	rulePrivateListeners,
 
 	ruleCertificates,
 

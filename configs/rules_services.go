@@ -90,7 +90,7 @@ func ruleServiceClash(c *check) {
 		}
 		for j, host := range s.Hosts {
 			for _, l := range c.cfg.Listeners {
-				if serves(s, l.Name) && clash(l, j, host) {
+				if serves(s, l.Name) && !l.Private && clash(l, j, host) {
 					break
 				}
 			}

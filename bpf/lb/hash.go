@@ -33,8 +33,8 @@ type Flow struct {
 	Proto    uint8 // 6 TCP, 17 UDP
 }
 
-// bucket places a flow on the ring.
-func (f Flow) bucket(key [2]uint64) uint16 {
+// Bucket places a flow on the ring.
+func (f Flow) Bucket(key [2]uint64) uint16 {
 	s0, s1 := halves(f.Src.Addr())
 	_, d1 := halves(f.Dst.Addr())
 	var b [4]byte

@@ -65,8 +65,9 @@ func (m MAC) String() string {
 type Mode uint8
 
 // The modes. L2 needs a common Ethernet segment; IPIP needs 20 bytes of room in
-// its MTU.
+// its MTU. What is for a server of no known way stays where it arrives.
 const (
+	Away Mode = 0
 	L2   Mode = 1
 	IPIP Mode = 2
 )
@@ -111,6 +112,8 @@ type Peer struct {
 type Group struct {
 	Ring  *Ring // nil: nobody serves; packets stay where they arrive
 	Other *Ring // during a change: the ring before, or the one to come
+	// Gone are members of Other that are dead: nothing is sent on to them.
+	Gone []string
 }
 
 // A VIP is an address that clients connect to, with all its ports.

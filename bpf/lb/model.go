@@ -214,7 +214,7 @@ func (m *Model) decapsulate(frame []byte, off int, outer packet) Verdict {
 func (m *Model) decide(frame []byte, off int, p packet, g Group, from origin) Verdict {
 	self := m.Spec.Node.Name
 	keep := Verdict{Action: Pass, Frame: frame, Server: self}
-	now, other := g.hops(p.flow.bucket(m.Spec.Key))
+	now, other := g.Owners(p.flow.Bucket(m.Spec.Key))
 	switch self {
 	case now:
 	case other:
@@ -241,7 +241,7 @@ func (m *Model) decide(frame []byte, off int, p packet, g Group, from origin) Ve
 // forward brings the frame to another node.
 func (m *Model) forward(frame []byte, off int, p packet, to string, chain bool) Verdict {
 	i := slices.IndexFunc(m.Spec.Servers, func(s Server) bool { return s.Name == to })
-	if i < 0 {
+	if i < 0 || m.Spec.Servers[i].Mode == Away {
 		return Verdict{Action: Pass, Frame: frame, Reasons: []Reason{NoServer}}
 	}
 	s := m.Spec.Servers[i]

@@ -57,10 +57,16 @@ func (g generator) spec(rings []*lb.Ring) *lb.Spec {
 		s.Groups[0].Other = pick(g, rings...)
 	}
 	s.Groups = append(s.Groups, lb.Group{Ring: pick(g, rings...), Other: pick(g, rings...)})
+	if g.oneIn(3) {
+		s.Groups[1].Gone = []string{pick(g, "a", "b", "c")}
+	}
 	s.VIPs[1].Group = 1
 	if g.oneIn(2) {
 		s.Servers[0], s.Servers[1] = lb.Server{Name: "b", Mode: lb.IPIP, MAC: macB, Addr: addrB, MTU: 1400}, lb.Server{Name: "c", Mode: lb.L2, MAC: lb.MAC{0x06, 1, 2, 3, 4, 5}}
 		s.Peers[1].MAC = s.Servers[1].MAC
+	}
+	if g.oneIn(4) {
+		s.Servers[1] = lb.Server{Name: "c"} // nobody knows the way
 	}
 	for i := range g.IntN(300) {
 		s.VIPs = append(s.VIPs, lb.VIP{Addr: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), Group: i % 2})

@@ -183,6 +183,9 @@ func (p *Program) Counters() (Counters, error) {
 	return out, nil
 }
 
+// Plus returns the sum.
+func (c Count) Plus(o Count) Count { return c.plus(o.Packets, o.Bytes) }
+
 func (c Count) plus(packets, bytes uint64) Count {
 	return Count{c.Packets + packets, c.Bytes + bytes}
 }

@@ -37,6 +37,19 @@ func (r *Ring) Owner(b uint16) string { return r.names[r.owner[b]] }
 // once the present one is gone. With a single member it is Owner.
 func (r *Ring) Second(b uint16) string { return r.names[r.second[b]] }
 
+// Count returns how many buckets each member owns.
+func (r *Ring) Count() map[string]int {
+	of := make([]int, len(r.names))
+	for _, i := range r.owner {
+		of[i]++
+	}
+	out := make(map[string]int, len(of))
+	for i, n := range of {
+		out[r.names[i]] = n
+	}
+	return out
+}
+
 // NewRing matches buckets to members. It refuses an empty ring, a repeated
 // name and more than 1,023 members.
 func NewRing(members []Member) (*Ring, error) {

@@ -17,7 +17,7 @@ func TestSpecRefuses(t *testing.T) {
 		"node: no name":                 func(s *lb.Spec) { s.Node.Name = "" },
 		"is not IPv4":                   func(s *lb.Spec) { s.Node.Addr = vip6 },
 		`server "b" is named twice`:     func(s *lb.Spec) { s.Servers[1].Name = "b" },
-		`unknown mode 0`:                func(s *lb.Spec) { s.Servers[0].Mode = 0 },
+		`unknown mode 7`:                func(s *lb.Spec) { s.Servers[0].Mode = 7 },
 		"no MAC":                        func(s *lb.Spec) { s.Servers[0].MAC = lb.MAC{} },
 		"IPIP needs an IPv4 address":    func(s *lb.Spec) { s.Servers[1].Addr = vip6 },
 		"MTU 600 is not within":         func(s *lb.Spec) { s.Servers[1].MTU = 600 },

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"slices"
 )
 
 const (
@@ -209,15 +210,15 @@ func outerHeader(from, to netip.Addr) [20]byte {
 	return h
 }
 
-// hops returns both owners of a bucket; the second is "" unless the bucket
+// Owners returns both owners of a bucket; the second is "" unless the bucket
 // changes hands.
-func (g Group) hops(b uint16) (now, other string) {
+func (g Group) Owners(b uint16) (now, other string) {
 	if g.Ring == nil {
 		return "", ""
 	}
 	now = g.Ring.Owner(b)
 	if g.Other != nil {
-		if o := g.Other.Owner(b); o != now {
+		if o := g.Other.Owner(b); o != now && !slices.Contains(g.Gone, o) {
 			other = o
 		}
 	}
@@ -226,6 +227,11 @@ func (g Group) hops(b uint16) (now, other string) {
 
 func (g Group) appendSlots(to []byte, servers map[string]uint16) []byte {
 	now, other := g.Ring.numbers(servers), g.Other.numbers(servers)
+	for i := range other {
+		if slices.Contains(g.Gone, g.Other.names[i]) {
+			other[i] = 0
+		}
+	}
 	for b := range Buckets {
 		var hop1, hop2 uint16
 		if now != nil {

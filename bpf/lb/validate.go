@@ -67,6 +67,8 @@ func (v Server) validate() error {
 	switch {
 	case v.Name == "":
 		return errors.New("server without a name")
+	case v.Mode == Away:
+		return nil
 	case v.Mode != L2 && v.Mode != IPIP:
 		return fmt.Errorf("server %q: unknown mode %d", v.Name, v.Mode)
 	case v.MAC == MAC{}:

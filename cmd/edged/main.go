@@ -98,6 +98,7 @@ type options struct {
 	version  bool
 	logLevel string
 	noBGP    bool
+	noXDP    bool
 }
 
 // parse reads the daemon's command line.
@@ -116,6 +117,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
 	flags.StringVar(&o.logLevel, "log-level", os.Getenv("EDGED_LOG_LEVEL"), "debug, info, warn or error, in place of log.level; also EDGED_LOG_LEVEL")
 	flags.BoolVar(&o.noBGP, "no-bgp", false, "announce nothing, whatever the configuration says")
+	flags.BoolVar(&o.noXDP, "no-xdp", false, "attach no packet program, whatever l4 says")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return o, err

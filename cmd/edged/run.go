@@ -142,8 +142,8 @@ func (n *node) reload() {
 	}
 }
 
-// drain asks steering to bring every VIP off the wire and waits until that is
-// done. It reports false when something says not to wait.
+// drain asks steering to bring every VIP off the wire, and this node out of the
+// ring, and waits until that is done. It reports false when something says not to wait.
 func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) bool {
 	if first == syscall.SIGINT {
 		n.log.Info("interrupted: withdrawing and ending now")
@@ -156,7 +156,11 @@ func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Sig
 	defer look.Stop()
 	late := time.NewTimer(n.shutdownMax)
 	defer late.Stop()
-	for !n.steer.Plan().Gone() {
+	for {
+		p := n.steer.Plan()
+		if p.Gone() && !n.inRing(p) {
+			return true
+		}
 		select {
 		case <-ctx.Done():
 			return false
@@ -172,7 +176,6 @@ func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Sig
 		case <-look.C:
 		}
 	}
-	return true
 }
 
 // rmemNeeded is the UDP receive buffer, in bytes, that QUIC wants under load.

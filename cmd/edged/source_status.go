@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"anyedge/bgp"
@@ -17,6 +18,9 @@ func (s source) Status() api.Status {
 		Config:  api.ConfigInfo{File: s.file, Digest: s.cfg.Digest(), Applied: s.started},
 		Parts:   []api.Part{s.bgpPart(), s.vipPart(p), s.proxyPart(), s.fabricPart(), s.loadPart(p)},
 		Health:  api.OK,
+	}
+	if s.path != nil {
+		out.Parts = slices.Insert(out.Parts, 2, s.l4Part())
 	}
 	if ca := s.certs.CAPath(); ca != "" {
 		out.Parts = append(out.Parts, api.Part{Name: "certs", Health: api.OK, Text: "development CA, trust it with: curl --cacert " + ca})

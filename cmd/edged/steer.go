@@ -23,6 +23,9 @@ func (n *node) gather(now time.Time) *steering.View {
 	if n.cfg.Node != nil {
 		v.CapacityRPS = n.cfg.Node.Capacity.RPS
 	}
+	if n.path != nil {
+		v.L4Drain = n.cfg.L4.DrainTime()
+	}
 	n.health = n.proxy.Health()
 	for _, s := range n.health {
 		v.Services = append(v.Services, steering.ServiceView{
@@ -60,6 +63,7 @@ func listenersUp(all []proxy.ListenerStatus, vip string) bool {
 // It runs on the goroutine that steers and does not block.
 func (n *node) apply(p *steering.Plan) {
 	n.proxy.Door().SetPlan(p)
+	n.followRing(n.view.World)
 	if n.speaker != nil {
 		n.speaker.Announce(n.routes(p))
 	}
@@ -106,7 +110,7 @@ func (n *node) routes(p *steering.Plan) []bgp.Route {
 func (n *node) record(p *steering.Plan) world.NodeRecord {
 	r := world.NodeRecord{
 		Config: n.cfg.Digest(), Capacity: n.view.CapacityRPS,
-		Services: map[string]world.Counts{}, VIPs: steering.VIPStates(n.cfg.VIPs, p),
+		Services: map[string]world.Counts{}, VIPs: steering.VIPStates(n.cfg.VIPs, p), L4: n.l4Record(p),
 	}
 	for _, s := range n.view.Services {
 		r.Services[s.Name] = world.Counts{Healthy: s.Healthy, Total: s.Total}

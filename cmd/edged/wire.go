@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"anyedge/bgp"
+	"anyedge/bpf"
 	"anyedge/configs"
 	"anyedge/fabric"
 	"anyedge/fabric/identity"
@@ -45,6 +46,7 @@ type node struct {
 	certs   *certs.Store
 	fabric  *fabric.Fabric // nil: this geo is alone
 	speaker *bgp.Speaker   // nil: nothing is announced
+	path    *bpf.Path      // nil: packets stay where they arrive
 	dns     *dns           // nil: nobody asks for names here
 	admin   *admin.Server
 
@@ -94,6 +96,9 @@ func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 	if err := n.wireBGP(o); err != nil {
 		return nil, err
 	}
+	if err := n.wireL4(keys, o.noXDP); err != nil {
+		return nil, err
+	}
 	if err := n.wireDNS(); err != nil {
 		return nil, err
 	}
@@ -134,6 +139,7 @@ type keys struct {
 	reset  *[32]byte // nil: no fleet, QUIC makes its own
 	replay [32]byte
 	salt   [32]byte
+	l4     [32]byte
 }
 
 // deriveKeys reads the fleet secret, if there is one.
@@ -154,7 +160,9 @@ func deriveKeys(cfg *configs.Config) (keys, error) {
 		return keys{}, fmt.Errorf("fabric.secret: %w", err)
 	}
 	reset := s.Key("quic-stateless-reset", 0)
-	return keys{reset: &reset, replay: s.Key("replay-signature", 0), salt: s.Key("shed-salt", 0)}, nil
+	return keys{
+		reset: &reset, replay: s.Key("replay-signature", 0), salt: s.Key("shed-salt", 0), l4: s.Key("l4-hash", 0),
+	}, nil
 }
 
 func (n *node) wireFabric() error {
@@ -227,6 +235,9 @@ func (n *node) components(g *lifecycle.Group) {
 	if n.fabric != nil {
 		g.Add("fabric", n.fabric)
 	}
+	if n.path != nil { // before the proxy: it stops after it
+		g.Add("l4", n.path)
+	}
 	g.Add("proxy", n.proxy)
 	if n.dns != nil {
 		g.Add("dns", n.dns)
@@ -247,11 +258,16 @@ func (n *node) nerves(ctx context.Context, ready func()) error {
 		fabricChanged = n.fabric.Changed()
 	}
 	for {
+		var pathChanged <-chan struct{}
+		if n.path != nil {
+			pathChanged = n.path.Changed()
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.proxy.Changed():
 		case <-fabricChanged:
+		case <-pathChanged:
 		}
 		n.steer.Wake()
 	}

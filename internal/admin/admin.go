@@ -45,6 +45,8 @@ type Source interface {
 	Services() api.Services
 	Backends(service string) api.Backends
 	FabricPeers() api.FabricPeers
+	L4() api.L4
+	L4Trace(src, dst, proto string) (api.L4Trace, error)
 	// Events returns the events with an ID above after that happened since
 	// then; when there are none it waits for one until ctx ends.
 	Events(ctx context.Context, after uint64, since time.Time) api.Events
@@ -163,6 +165,12 @@ func (s *Server) routes() http.Handler {
 	get(api.PathServices, func(*http.Request) any { return s.source.Services() })
 	get(api.PathBackends, func(r *http.Request) any { return s.source.Backends(r.URL.Query().Get("service")) })
 	get(api.PathFabricPeers, func(*http.Request) any { return s.source.FabricPeers() })
+	get(api.PathL4, func(*http.Request) any { return s.source.L4() })
+	mux.HandleFunc("GET "+api.PathL4Trace, func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		t, err := s.source.L4Trace(q.Get("src"), q.Get("dst"), q.Get("proto"))
+		s.reply(w, t, err)
+	})
 	mux.HandleFunc("GET "+api.PathEvents, s.events)
 	mux.HandleFunc("POST "+api.PathDrain, s.order(s.source.Drain))
 	mux.HandleFunc("POST "+api.PathUndrain, s.order(s.source.Undrain))

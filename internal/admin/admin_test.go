@@ -35,6 +35,11 @@ func (fixed) Geos() api.Geos               { return api.Geos{Geo: "fra"} }
 func (fixed) Routes() api.Routes           { return api.Routes{V: 1, ASN: 65010} }
 func (fixed) Services() api.Services       { return api.Services{Services: []api.Service{{Name: "shop"}}} }
 func (fixed) FabricPeers() api.FabricPeers { return api.FabricPeers{} }
+func (fixed) L4() api.L4                   { return api.L4{} }
+func (fixed) L4Trace(_, _, _ string) (api.L4Trace, error) {
+	return api.L4Trace{}, &admin.BadRequestError{Text: "no"}
+}
+
 func (fixed) Backends(service string) api.Backends {
 	return api.Backends{Backends: []api.Backend{{Service: service, Name: "a"}}}
 }

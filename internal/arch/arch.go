@@ -24,7 +24,7 @@ var Table = map[string][]string{
 
 	// configs takes their Config types only.
 	"configs": {
-		"proxy/...", "bgp", "fabric", "replay", "internal/world", "internal/steering",
+		"proxy/...", "bgp", "bpf", "fabric", "replay", "internal/world", "internal/steering",
 		"internal/admin", "internal/dnsserver", "internal/secret", "internal/message",
 	},
 	"configs/gen": {"configs", "internal/message"},
@@ -43,6 +43,7 @@ var Table = map[string][]string{
 	},
 	"fabric/identity": {"internal/secret"},
 	"bgp":             {"bgp/bfd", "internal/secret"},
+	"bpf":             {"bpf/lb"},
 
 	"internal/message/nethttp":            {"internal/message"},
 	"internal/message/nethttp/enginetest": {"internal/message"}, // one suite for every engine's tests

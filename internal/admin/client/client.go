@@ -88,6 +88,16 @@ func (c *Client) FabricPeers(ctx context.Context) (api.FabricPeers, error) {
 	return get[api.FabricPeers](ctx, c, api.PathFabricPeers, nil)
 }
 
+// L4 asks for the packet path.
+func (c *Client) L4(ctx context.Context) (api.L4, error) {
+	return get[api.L4](ctx, c, api.PathL4, nil)
+}
+
+// L4Trace asks where the packets of a flow go.
+func (c *Client) L4Trace(ctx context.Context, src, dst, proto string) (api.L4Trace, error) {
+	return get[api.L4Trace](ctx, c, api.PathL4Trace, url.Values{"src": {src}, "dst": {dst}, "proto": {proto}})
+}
+
 // Events asks for events with an ID above after, since that time when it is
 // not zero. With wait it waits up to that long for the first.
 func (c *Client) Events(ctx context.Context, after uint64, since time.Time, wait time.Duration) (api.Events, error) {

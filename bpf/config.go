@@ -1,0 +1,69 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"anyedge/bpf/lb"
+)
+
+// MaxVIPs is how many addresses fit.
+const MaxVIPs = lb.MaxVIPs
+
+// DefaultDrain is how long a bucket that moved still asks its previous owner.
+const DefaultDrain = 5 * time.Minute
+
+// ModeOff keeps the packet path off.
+const ModeOff = "off"
+
+// Ways to another node.
+const (
+	ForwardAuto = "auto" // l2 where both share a segment, else ipip
+	ForwardL2   = "l2"
+	ForwardIPIP = "ipip"
+)
+
+// Config is the packet path between the nodes of one geo: `l4:`.
+type Config struct {
+	Mode    string         `json:"mode,omitempty" yaml:"mode" jsonschema:"enum=auto,enum=native,enum=generic,enum=off"` // where in an interface's receive path it runs; default auto: native where the driver can
+	Forward string         `json:"forward,omitempty" yaml:"forward" jsonschema:"enum=auto,enum=l2,enum=ipip"`           // how a packet reaches another node; default auto: l2 inside one segment, else ipip
+	Drain   *time.Duration `json:"drain,omitempty" yaml:"drain"`                                                        // how long a connection whose bucket moved is still found; default 5m, at least 1s
+}
+
+// Validate reports every problem in c.
+func (c *Config) Validate() error {
+	var errs []error
+	switch lb.AttachMode(c.Mode) {
+	case "", lb.Auto, lb.Native, lb.Generic, ModeOff:
+	default:
+		errs = append(errs, fmt.Errorf("mode %q: want auto, native, generic or off", c.Mode))
+	}
+	switch c.Forward {
+	case "", ForwardAuto, ForwardL2, ForwardIPIP:
+	default:
+		errs = append(errs, fmt.Errorf("forward %q: want auto, l2 or ipip", c.Forward))
+	}
+	if c.Drain != nil && *c.Drain < time.Second {
+		errs = append(errs, fmt.Errorf("drain %s is below 1s: a change would cut connections", *c.Drain))
+	}
+	return errors.Join(errs...)
+}
+
+// On reports whether a packet path is asked for.
+func (c *Config) On() bool { return c != nil && c.Mode != ModeOff }
+
+// DrainTime returns Drain, or what it is by default.
+func (c *Config) DrainTime() time.Duration {
+	if c.Drain == nil {
+		return DefaultDrain
+	}
+	return *c.Drain
+}
+
+func (c *Config) mode() lb.AttachMode {
+	if c.Mode == "" {
+		return lb.Auto
+	}
+	return lb.AttachMode(c.Mode)
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"anyedge/bpf"
+	"anyedge/bpf/lb"
+	"anyedge/internal/admin"
+	"anyedge/internal/api"
+	"anyedge/internal/world"
+)
+
+// L4 tells what the packet path does.
+func (s source) L4() api.L4 {
+	out := api.L4{Node: s.name, Interfaces: []api.L4Interface{}, Counters: []api.L4Count{}}
+	if s.path == nil {
+		return out
+	}
+	out.On = true
+	st := s.path.Status()
+	total := lb.Counters{Reasons: map[lb.Reason]lb.Count{}, Servers: map[string]lb.Count{}}
+	for _, i := range st.Interfaces {
+		row := api.L4Interface{Name: i.Name, Mode: string(i.Mode), Error: i.Error, Follows: i.Applied, Ways: []api.L4Way{}}
+		if i.Addr.IsValid() {
+			row.Address = i.Addr.String()
+		}
+		for _, w := range i.Ways {
+			row.Ways = append(row.Ways, api.L4Way(w))
+		}
+		out.Interfaces = append(out.Interfaces, row)
+		for r, c := range i.Counters.Reasons {
+			total.Reasons[r] = total.Reasons[r].Plus(c)
+		}
+		for name, c := range i.Counters.Servers {
+			total.Servers[name] = total.Servers[name].Plus(c)
+		}
+	}
+	out.Counters = l4Counts(total)
+	out.Ring = l4Ring(s.world().Self(), st)
+	return out
+}
+
+func l4Counts(c lb.Counters) []api.L4Count {
+	var out []api.L4Count
+	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
+		out = append(out, api.L4Count{Kind: "server", Name: name, Packets: c.Servers[name].Packets, Bytes: c.Servers[name].Bytes})
+	}
+	for _, r := range slices.Sorted(maps.Keys(c.Reasons)) {
+		out = append(out, api.L4Count{Kind: "reason", Name: r.String(), Packets: c.Reasons[r].Packets, Bytes: c.Reasons[r].Bytes})
+	}
+	return orEmpty(out)
+}
+
+// l4Ring is the geo's ring in force and what this node makes of it.
+func l4Ring(g *world.Geo, st bpf.Status) *api.L4Ring {
+	r := g.Ring
+	if r == nil {
+		return nil
+	}
+	follows := map[string]uint64{}
+	for i := range g.Nodes {
+		if rec := g.Nodes[i].Record; rec != nil && rec.L4 != nil {
+			follows[g.Nodes[i].Name] = rec.L4.Applied
+		}
+	}
+	out := &api.L4Ring{Generation: r.Generation, Phase: string(r.Phase), Reason: r.Reason, Members: []api.L4Member{}}
+	for _, m := range r.Members {
+		out.Members = append(out.Members, api.L4Member{Node: m.Node, Weight: m.Weight, Buckets: st.Buckets[m.Node], Follows: follows[m.Node]})
+	}
+	for _, m := range r.Other {
+		if !slices.ContainsFunc(r.Members, func(x world.RingMember) bool { return x.Node == m.Node }) {
+			out.Members = append(out.Members, api.L4Member{Node: m.Node, Weight: m.Weight, Other: true, Gone: m.Gone, Follows: follows[m.Node]})
+		}
+	}
+	return out
+}
+
+// L4Trace tells where a flow goes.
+func (s source) L4Trace(src, dst, proto string) (api.L4Trace, error) {
+	if s.path == nil {
+		return api.L4Trace{}, &admin.BadRequestError{Text: "this edged has no packet path (l4 in its configuration)"}
+	}
+	f, err := parseFlow(src, dst, proto)
+	if err != nil {
+		return api.L4Trace{}, &admin.BadRequestError{Text: err.Error()}
+	}
+	t := s.path.Trace(f)
+	out := api.L4Trace{VIP: t.VIP, Bucket: t.Bucket, Owner: t.Owner, Other: t.Other}
+	if t.Way.Node != "" {
+		way := api.L4Way(t.Way)
+		out.Way = &way
+	}
+	return out, nil
+}
+
+// l4Part is the packet path's line in the status.
+func (s source) l4Part() api.Part {
+	l4 := s.L4()
+	part := api.Part{Name: "L4", Health: api.OK, Hint: "edgectl l4 status"}
+	var texts []string
+	for _, i := range l4.Interfaces {
+		if i.Mode == "" {
+			part.Health = api.Bad
+			texts = append(texts, i.Name+" has no program: "+cmp.Or(i.Error, "not tried yet"))
+			continue
+		}
+		texts = append(texts, fmt.Sprintf("%s XDP on %s", i.Mode, i.Name))
+	}
+	switch {
+	case l4.Ring == nil:
+		part.Health = worse(part.Health, api.Warning)
+		texts = append(texts, "no ring yet")
+	case l4.Ring.Phase != string(world.RingStable):
+		texts = append(texts, fmt.Sprintf("ring generation %d changes: %s", l4.Ring.Generation, l4.Ring.Reason))
+	default:
+		texts = append(texts, fmt.Sprintf("%d nodes, ring generation %d", len(l4.Ring.Members), l4.Ring.Generation))
+	}
+	part.Text = strings.Join(texts, "; ")
+	return part
+}

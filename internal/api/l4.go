@@ -1,0 +1,68 @@
+package api
+
+// Paths of the packet path.
+const (
+	PathL4      = "/v1/l4"
+	PathL4Trace = "/v1/l4/trace" // ?src=ADDRESS:PORT&dst=ADDRESS:PORT&proto=tcp|udp
+)
+
+// L4 is the packet path of a node.
+type L4 struct {
+	On         bool          `json:"on"` // false: the configuration has none
+	Node       string        `json:"node"`
+	Ring       *L4Ring       `json:"ring"` // null: none is in force
+	Interfaces []L4Interface `json:"interfaces"`
+	Counters   []L4Count     `json:"counters"` // over all interfaces, since the program was loaded
+}
+
+// An L4Ring says who owns which share of the connections.
+type L4Ring struct {
+	Generation uint64     `json:"generation"`
+	Phase      string     `json:"phase"` // stable | prepare | drain
+	Reason     string     `json:"reason"`
+	Members    []L4Member `json:"members"`
+}
+
+// An L4Member is one node of a ring.
+type L4Member struct {
+	Node    string `json:"node"`
+	Weight  uint32 `json:"weight"`
+	Buckets int    `json:"buckets"` // owned, as this node's packet path has it
+	Other   bool   `json:"other"`   // in the ring before, or the one to come
+	Gone    bool   `json:"gone"`    // dead: nothing is sent there
+	Follows uint64 `json:"follows"` // the generation that the node says it follows
+}
+
+// An L4Interface is where the program is, or why it is not.
+type L4Interface struct {
+	Name    string  `json:"name"`
+	Mode    string  `json:"mode"` // native | generic | "": not attached
+	Error   string  `json:"error,omitempty"`
+	Address string  `json:"address,omitempty"`
+	Follows uint64  `json:"follows"` // the ring's generation
+	Ways    []L4Way `json:"ways"`
+}
+
+// An L4Way is how packets reach another node.
+type L4Way struct {
+	Node string `json:"node"`
+	Mode string `json:"mode"` // l2 | ipip | "": none is known
+	Text string `json:"text"`
+}
+
+// An L4Count counts packets of one kind.
+type L4Count struct {
+	Kind    string `json:"kind"` // server | vip | reason
+	Name    string `json:"name"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"` // IP lengths
+}
+
+// An L4Trace says where a flow's packets go that a router hands to this node.
+type L4Trace struct {
+	VIP    bool   `json:"vip"` // the destination is one; the rest is about these alone
+	Bucket uint16 `json:"bucket"`
+	Owner  string `json:"owner"` // "": no ring is in force
+	Other  string `json:"other"` // during a change: who may have the connection as well
+	Way    *L4Way `json:"way"`   // to the owner; null: it is this node
+}
