@@ -17,10 +17,11 @@ const everything = "*"
 var Table = map[string][]string{
 	"cmd/edged":      {everything},
 	"internal/bench": {everything},
-	"cmd/edgectl":    {"configs", "fabric/identity", "internal/api", "internal/admin/client", "internal/lab", "internal/steering", "internal/world"},
+	"cmd/edgectl":    {"configs", "fabric/identity", "internal/api", "internal/admin/client", "internal/lab", "internal/lab/metal", "internal/steering", "internal/world"},
 
-	"internal/lab":      {"configs", "fabric/identity", "internal/api", "internal/admin/client"},
-	"internal/testpeer": {"internal/lab"},
+	"internal/lab":       {"configs", "fabric/identity", "internal/api", "internal/admin/client"},
+	"internal/lab/metal": {"bpf/pass", "fabric/identity", "internal/api", "internal/admin/client", "internal/lab", "internal/lab/netns"},
+	"internal/testpeer":  {"internal/lab"},
 
 	// configs takes their Config types only.
 	"configs": {
@@ -54,7 +55,7 @@ var Table = map[string][]string{
 }
 
 // TestOnly are packages that any package's tests may import as well.
-var TestOnly = []string{"internal/testpeer", "internal/lab"}
+var TestOnly = []string{"internal/testpeer", "internal/lab", "internal/lab/netns", "internal/lab/metal"}
 
 // TestMore says what else the tests of a package import: the plans that a
 // proxy's door is given.

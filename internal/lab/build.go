@@ -172,7 +172,7 @@ func (d *Demo) writeFiles() error {
 	if err != nil {
 		return fmt.Errorf("keys of the fabric: %w", err)
 	}
-	if err := issueSite(d.dir.path); err != nil {
+	if err := IssueSite(d.dir.path, loopback(0, 1)); err != nil {
 		return fmt.Errorf("certificate of the site: %w", err)
 	}
 	return d.layout.write()

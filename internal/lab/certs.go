@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,9 +24,10 @@ const (
 	siteKeyFile  = "site.key"
 )
 
-// issueSite makes a CA that may sign for loopback only, and with it the one
-// certificate that all geos present. The CA's key is forgotten.
-func issueSite(dir string) error {
+// IssueSite makes a CA that may sign for these addresses and example names only,
+// and with it the one certificate that all geos present: ca.crt, site.crt and
+// site.key in dir. The CA's key is forgotten.
+func IssueSite(dir string, addrs ...netip.Addr) error {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -34,19 +36,22 @@ func issueSite(dir string) error {
 	if err != nil {
 		return err
 	}
-	_, loopback, _ := net.ParseCIDR("127.0.0.0/8")
 	names := []string{"localhost", "www.example.net"}
 	ca := certTemplate("edged demo CA")
 	ca.IsCA, ca.BasicConstraintsValid, ca.MaxPathLenZero = true, true, true
 	ca.KeyUsage = x509.KeyUsageCertSign
 	ca.PermittedDNSDomainsCritical = true
 	ca.PermittedDNSDomains = names
-	ca.PermittedIPRanges = []*net.IPNet{loopback}
+	for _, a := range addrs {
+		ca.PermittedIPRanges = append(ca.PermittedIPRanges, &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())})
+	}
 	site := certTemplate("edged demo")
 	site.KeyUsage = x509.KeyUsageDigitalSignature
 	site.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	site.DNSNames = names
-	site.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1).To4()}
+	for _, a := range addrs {
+		site.IPAddresses = append(site.IPAddresses, a.AsSlice())
+	}
 
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
 	if err != nil {

@@ -35,6 +35,8 @@ const requestTimeout = 10 * time.Second
 type Client struct {
 	Source   netip.Addr
 	Protocol Protocol
+	// Inside, when not nil, runs what opens sockets where the client is.
+	Inside func(open func() error) error
 
 	entry netip.AddrPort
 	tls   *tls.Config
@@ -147,6 +149,14 @@ func (c *Client) Close() {
 	}
 }
 
+// inside runs f where the client is.
+func (c *Client) inside(f func() error) error {
+	if c.Inside == nil {
+		return f()
+	}
+	return c.Inside(f)
+}
+
 func (c *Client) dial(ctx context.Context) (clientConn, error) {
 	if c.Protocol == H3 {
 		return c.dialH3(ctx)
@@ -156,8 +166,15 @@ func (c *Client) dial(ctx context.Context) (clientConn, error) {
 	protocols.SetHTTP2(c.Protocol == H2)
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: c.Source.AsSlice()}}
 	t := &http.Transport{
-		DialContext: d.DialContext, TLSClientConfig: c.tls, Protocols: &protocols, DisableCompression: true,
+		TLSClientConfig: c.tls, Protocols: &protocols, DisableCompression: true,
 		ReadBufferSize: 2 << 10, WriteBufferSize: 1 << 10,
+	}
+	t.DialContext = func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		err = c.inside(func() (err error) {
+			conn, err = d.DialContext(ctx, network, address)
+			return err
+		})
+		return conn, err
 	}
 	conn, err := t.NewClientConn(ctx, "https", c.entry.String())
 	if err != nil {
@@ -167,7 +184,11 @@ func (c *Client) dial(ctx context.Context) (clientConn, error) {
 }
 
 func (c *Client) dialH3(ctx context.Context) (clientConn, error) {
-	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: c.Source.AsSlice()})
+	var socket *net.UDPConn
+	err := c.inside(func() (err error) {
+		socket, err = net.ListenUDP("udp", &net.UDPAddr{IP: c.Source.AsSlice()})
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

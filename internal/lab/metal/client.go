@@ -1,0 +1,179 @@
+package metal
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"anyedge/internal/lab"
+)
+
+// certificates are what clients trust.
+type certificates struct{ pool *x509.CertPool }
+
+func newCertificates(dir string) (certificates, error) {
+	if err := lab.IssueSite(dir, VIPs()...); err != nil {
+		return certificates{}, err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+	if err != nil {
+		return certificates{}, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return certificates{}, errors.New("ca.crt holds no certificate")
+	}
+	return certificates{pool}, nil
+}
+
+// Region returns the region of that name; it must exist.
+func regionOf(name string) Region {
+	all := Regions()
+	return all[slices.IndexFunc(all, func(r Region) bool { return r.Name == name })]
+}
+
+// Client returns a client in a region, that asks a VIP for HTTPS.
+func (l *Lab) Client(region string, vip netip.Addr, p lab.Protocol) *lab.Client {
+	return l.client(region, 0, vip, p)
+}
+
+// client returns the n-th client of a region.
+func (l *Lab) client(region string, n int, vip netip.Addr, p lab.Protocol) *lab.Client {
+	r := regionOf(region)
+	source := r.addr4(2 + n%clientsPerRegion)
+	if vip.Is6() {
+		source = r.addr6(2 + n%clientsPerRegion)
+	}
+	c := lab.NewClient(netip.AddrPortFrom(vip, 443), source, p, &tls.Config{RootCAs: l.certs.pool, MinVersion: tls.VersionTLS13})
+	c.Inside = l.spaces["client-"+region].Do
+	return c
+}
+
+// Dial opens a TCP connection from a region's client to port 443 of a VIP.
+func (l *Lab) Dial(ctx context.Context, region string, vip netip.Addr) (net.Conn, error) {
+	return l.spaces["client-"+region].Dial(ctx, "tcp", netip.AddrPortFrom(vip, 443).String())
+}
+
+// A Stream is a steady client: so many requests a second whatever becomes of
+// them, from all of a region's addresses in turn.
+type Stream struct {
+	meter  *lab.Meter
+	region string
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	mu     sync.Mutex
+	seen   []Seen
+}
+
+// Seen is one request of a Stream.
+type Seen struct {
+	At     time.Time // when it began
+	Took   time.Duration
+	Geo    string // where it entered; "" when it failed
+	Served string
+	Err    error
+}
+
+// A StreamConfig says what a Stream asks.
+type StreamConfig struct {
+	Region   string
+	VIP      netip.Addr
+	Protocol lab.Protocol
+	Rate     float64 // requests/s
+	Keep     bool    // connections are kept; else each request opens a new one
+	Clients  int     // addresses in use; 0 means all
+}
+
+// Stream starts a steady client; Stop ends it.
+func (l *Lab) Stream(cfg StreamConfig) *Stream {
+	if cfg.Clients == 0 {
+		cfg.Clients = clientsPerRegion
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Stream{meter: lab.NewMeter(), region: cfg.Region, cancel: cancel}
+	idle := make(chan *lab.Client, cfg.Clients)
+	for i := range cfg.Clients {
+		idle <- l.client(cfg.Region, i, cfg.VIP, cfg.Protocol)
+	}
+	s.wg.Go(func() { s.send(ctx, cfg, idle) })
+	return s
+}
+
+func (s *Stream) send(ctx context.Context, cfg StreamConfig, idle chan *lab.Client) {
+	every := time.Duration(float64(time.Second) / cfg.Rate)
+	due := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		for now := time.Now(); !due.After(now); due = due.Add(every) {
+			select {
+			case c := <-idle:
+				s.wg.Go(func() { s.one(c, cfg.Keep); idle <- c })
+			default:
+				s.meter.Late(s.region, 1)
+			}
+		}
+		timer.Reset(time.Until(due))
+	}
+}
+
+func (s *Stream) one(c *lab.Client, keep bool) {
+	if !keep {
+		c.Close()
+	}
+	at := time.Now()
+	r := c.Get(context.Background(), "/")
+	if !keep {
+		c.Close()
+	}
+	s.meter.Add(s.region, c, &r)
+	seen := Seen{At: at, Took: r.Took, Err: r.Err}
+	if r.Err == nil {
+		seen.Geo, seen.Served = r.Entered(), r.Served()
+	}
+	s.mu.Lock()
+	s.seen = append(s.seen, seen)
+	s.mu.Unlock()
+}
+
+// Mark returns this moment; Since counts from one.
+func (s *Stream) Mark() lab.Mark { return s.meter.Mark() }
+
+// Since returns what was counted since a mark.
+func (s *Stream) Since(m lab.Mark) lab.Tally { return s.meter.Since(m) }
+
+// Moved returns when, after a moment, the first request entered a geo other than
+// the one before and none entered that one again; zero: it has not.
+func (s *Stream) Moved(after time.Time, from string) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := time.Duration(0)
+	for _, x := range s.seen {
+		if x.At.Before(after) {
+			continue
+		}
+		if x.Geo == from || x.Err != nil {
+			last = x.At.Sub(after) + time.Millisecond
+		}
+	}
+	return last
+}
+
+// Stop ends the stream and waits for the last answers.
+func (s *Stream) Stop() {
+	s.cancel()
+	s.wg.Wait()
+}

@@ -1,0 +1,264 @@
+// Package metal is the lab with machines: three geos as an engineer would rack
+// them, in network namespaces on one machine, with real routers and real edges.
+//
+// A [Lab] has two edge machines in fra and one each in iad and nrt, a switch and
+// a BIRD or FRR router in each geo, a transit router that gives two client
+// regions their nearest geo, links with distance between all of them, and
+// machines for the apps. Every edge is an edged process with a file like one in
+// the field. [Lab.Break] breaks things; [Lab.Heal] mends all of them.
+//
+// It needs root, BIRD and FRR. Nothing of the machine's own network is touched;
+// when a Lab closes, nothing of it is left.
+package metal
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"anyedge/fabric/identity"
+	"anyedge/internal/lab"
+	"anyedge/internal/lab/netns"
+)
+
+// DefaultPrefix begins the names of a lab's namespaces.
+const DefaultPrefix = "edged-lab"
+
+// startWait bounds the time until both regions are served.
+const startWait = 60 * time.Second
+
+// Options say what lab is wanted.
+type Options struct {
+	Prefix string // of the namespaces' names; default DefaultPrefix
+	Edged  string // program of the edges; required
+	L4     string // l4.mode; "" leaves the section out
+	Drain  time.Duration
+	Log    *slog.Logger
+}
+
+// A Lab is all of it, running.
+type Lab struct {
+	opts Options
+	log  *slog.Logger
+	dir  string
+
+	spaces   map[string]*netns.Space
+	links    map[string]*netns.Delay // transit to a geo
+	routers  map[string]router
+	edges    []*Edge
+	backends []*lab.Backend
+	undo     []func() error // of what is attached to ports
+	certs    certificates
+
+	mu     sync.Mutex // guards what follows
+	faults []fault
+}
+
+// Check says what this machine lacks for a lab.
+func Check() error {
+	var errs []error
+	if os.Geteuid() != 0 {
+		errs = append(errs, errors.New("it needs root: network namespaces and XDP"))
+	}
+	for program, pkg := range map[string]string{"bird": "bird2", "birdc": "bird2", "vtysh": "frr"} {
+		if _, err := find(program); err != nil {
+			errs = append(errs, fmt.Errorf("%s is missing: apt-get install %s", program, pkg))
+		}
+	}
+	for _, path := range []string{frrDir + "/zebra", frrDir + "/bgpd"} {
+		if _, err := os.Stat(path); err != nil {
+			errs = append(errs, fmt.Errorf("%s is missing: apt-get install frr", path))
+		}
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		errs = append(errs, errors.New("/dev/net/tun is missing: modprobe tun"))
+	}
+	return errors.Join(errs...)
+}
+
+// find looks for a program where root finds it.
+func find(program string) (string, error) {
+	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
+		if p := filepath.Join(dir, program); exec.Command(p).Err == nil {
+			if _, err := os.Stat(p); err == nil {
+				return p, nil
+			}
+		}
+	}
+	return exec.LookPath(program)
+}
+
+// Up makes a lab and returns when both regions are served by their nearest geo.
+// When it fails, nothing is left.
+func Up(ctx context.Context, opts Options) (*Lab, error) {
+	opts.Prefix = cmp.Or(opts.Prefix, DefaultPrefix)
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Drain == 0 {
+		opts.Drain = 2 * time.Second
+	}
+	if err := Check(); err != nil {
+		return nil, err
+	}
+	if old := netns.List(opts.Prefix + "-"); len(old) > 0 {
+		return nil, fmt.Errorf("namespaces of a lab are there (%s, …): another one runs, or was killed; take it down first", old[0])
+	}
+	l := &Lab{
+		opts: opts, log: opts.Log, spaces: map[string]*netns.Space{},
+		links: map[string]*netns.Delay{}, routers: map[string]router{},
+	}
+	if err := l.up(ctx); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (l *Lab) up(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", l.opts.Prefix+"-")
+	if err != nil {
+		return err
+	}
+	l.dir = dir
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // FRR's daemons run as another user
+		return err
+	}
+	if err := l.build(); err != nil {
+		return err
+	}
+	if err := l.startBackends(ctx); err != nil {
+		return err
+	}
+	if err := l.startRouters(); err != nil {
+		return err
+	}
+	keys := filepath.Join(dir, "fabric")
+	if err := identity.Init(keys, trustDomain); err != nil {
+		return err
+	}
+	if l.certs, err = newCertificates(dir); err != nil {
+		return err
+	}
+	for _, e := range l.edges {
+		if err := identity.IssueTo(keys, e.Geo, e.Name); err != nil {
+			return err
+		}
+		if err := l.writeConfig(e); err != nil {
+			return err
+		}
+		if err := e.Start(); err != nil {
+			return err
+		}
+	}
+	return l.awaitHome(ctx)
+}
+
+// awaitHome waits until every region is served by its nearest geo over both
+// families.
+func (l *Lab) awaitHome(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	for _, r := range Regions() {
+		for _, vip := range VIPs() {
+			if err := l.awaitServed(ctx, r.Name, vip, r.Nearest[0]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// awaitServed waits until a region's new connections are served by a geo.
+func (l *Lab) awaitServed(ctx context.Context, region string, vip netip.Addr, geo string) error {
+	last := "nobody asked"
+	for {
+		c := l.Client(region, vip, lab.H1)
+		r := c.Get(ctx, "/")
+		c.Close()
+		if r.Err == nil && r.Entered() == geo {
+			return nil
+		}
+		if r.Err != nil {
+			last = r.Err.Error()
+		} else {
+			last = "it is served by " + r.Entered()
+		}
+		if why := l.dead(); why != "" {
+			return errors.New(why)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("clients in %s were not served by %s at %s in time: %s", region, geo, vip, last)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// dead says which edge has ended by itself.
+func (l *Lab) dead() string {
+	for _, e := range l.edges {
+		if e.started() && !e.Running() {
+			return fmt.Sprintf("%s ended by itself; the end of its log:\n%s", e.Name, tail(e.Log))
+		}
+	}
+	return ""
+}
+
+// Edges returns the edge machines.
+func (l *Lab) Edges() []*Edge { return l.edges }
+
+// Edge returns the one of that name; nil when there is none.
+func (l *Lab) Edge(name string) *Edge {
+	i := slices.IndexFunc(l.edges, func(e *Edge) bool { return e.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return l.edges[i]
+}
+
+// Space returns a machine's namespace: "fra-edge1", "fra-router", "transit",
+// "client-eu", …
+func (l *Lab) Space(machine string) *netns.Space { return l.spaces[machine] }
+
+// Dir returns where the lab's files are.
+func (l *Lab) Dir() string { return l.dir }
+
+// Close ends every process and removes every namespace and file.
+func (l *Lab) Close() error {
+	var wg sync.WaitGroup
+	for _, e := range l.edges {
+		wg.Go(e.Kill)
+	}
+	for _, r := range l.routers {
+		wg.Go(r.stop)
+	}
+	wg.Wait()
+	for _, b := range l.backends {
+		if b.Alive() {
+			_ = b.Down()
+		}
+	}
+	var errs []error
+	for _, undo := range slices.Backward(l.undo) {
+		errs = append(errs, undo())
+	}
+	for _, d := range l.links {
+		errs = append(errs, d.Close())
+	}
+	for _, s := range l.spaces {
+		errs = append(errs, s.Close())
+	}
+	if l.dir != "" {
+		errs = append(errs, os.RemoveAll(l.dir))
+	}
+	return errors.Join(errs...)
+}
