@@ -68,6 +68,9 @@ func (l *Lab) writeConfig(e *Edge) error {
 		VIP4: VIPs()[0].String(), VIP6: VIPs()[1].String(), Drain: l.opts.Drain.String(),
 		ASN: fleetASN, RouterASN: e.geo.ASN, Capacity: Capacity / e.geo.Edges,
 	}
+	if l.opts.Unlimited {
+		data.Capacity = 0
+	}
 	for _, g := range Geos() {
 		p := geoPart{Geo: g, Number: g.index + 1}
 		for i := range g.Edges {

@@ -38,11 +38,13 @@ const startWait = 60 * time.Second
 
 // Options say what lab is wanted.
 type Options struct {
-	Prefix string // of the namespaces' names; default DefaultPrefix
-	Edged  string // program of the edges; required
-	L4     string // l4.mode; "" leaves the section out
-	Drain  time.Duration
-	Log    *slog.Logger
+	Prefix string        // of the namespaces' names; default DefaultPrefix
+	Edged  string        // program of the edges; required
+	L4     string        // l4.mode; "" leaves the section out
+	Drain  time.Duration // l4.drain; default 2s
+	// Unlimited edges say no capacity, so that nothing is shed.
+	Unlimited bool
+	Log       *slog.Logger
 }
 
 // A Lab is all of it, running.
@@ -261,4 +263,9 @@ func (l *Lab) Close() error {
 		errs = append(errs, os.RemoveAll(l.dir))
 	}
 	return errors.Join(errs...)
+}
+
+// Kernel returns how many next hops a machine's kernel has for an address.
+func (l *Lab) Kernel(machine string, to netip.Addr) (int, error) {
+	return l.spaces[machine].NextHops(to)
 }

@@ -3,6 +3,7 @@ package netns
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -156,4 +157,26 @@ func ethtool(dev string, value [2]uint32) error {
 		return code
 	}
 	return nil
+}
+
+// NextHops returns how many ways the main table has to an address.
+func (s *Space) NextHops(to netip.Addr) (int, error) {
+	family := netlink.FAMILY_V4
+	if to.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	routes, err := s.nl.RouteList(nil, family)
+	if err != nil {
+		return 0, s.wrap("routes", err)
+	}
+	for _, r := range routes {
+		if r.Dst == nil || !r.Dst.Contains(to.AsSlice()) {
+			continue
+		}
+		if ones, _ := r.Dst.Mask.Size(); ones == 0 {
+			continue
+		}
+		return max(1, len(r.MultiPath)), nil
+	}
+	return 0, nil
 }
