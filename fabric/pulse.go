@@ -6,9 +6,12 @@ const (
 	probeFast = 150 * time.Millisecond
 	probeSlow = time.Second
 
-	deadAfter  = 500 * time.Millisecond // without an answer; at least 3 RTT
-	cutAfter   = time.Second            // then the connection is given up; at least 4 RTT
-	stuckAfter = 3 * time.Second        // the same while packets still arrive
+	deadAfter    = 500 * time.Millisecond // without an answer; at least 3 RTT
+	deadRefused  = 100 * time.Millisecond // the same when its machine has refused a knock
+	refusalHolds = time.Second            // how long such a refusal counts
+
+	cutAfter   = time.Second     // then the connection is given up; at least 4 RTT
+	stuckAfter = 3 * time.Second // the same while packets still arrive
 
 	backAfter = 2 // answers that make a dead path alive
 
@@ -29,6 +32,7 @@ type pulse struct {
 	streak  int       // answers in a row while not alive
 	packets uint64    // received on the connection so far
 	arrived time.Time // when that number last grew
+	refused time.Time // when its machine last said that nobody is there; zero: never
 }
 
 // A beat is one probe.
@@ -146,6 +150,9 @@ func (p *pulse) silent(now time.Time) time.Duration {
 
 // dead reports whether the silence means that the path is dead.
 func (p *pulse) dead(now time.Time) bool {
+	if p.waiting > 0 && now.Sub(p.refused) < refusalHolds && now.Sub(p.since) > max(deadRefused, 3*p.rtt) {
+		return true
+	}
 	return p.silent(now) > max(deadAfter, 3*p.rtt)
 }
 

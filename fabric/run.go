@@ -28,7 +28,7 @@ func (f *Fabric) Run(ctx context.Context, ready func()) error {
 	var running sync.WaitGroup
 	running.Go(func() { f.crew.run(inner) })
 	for _, task := range []func(context.Context){
-		f.members.follow, f.members.keepJoined, f.probe, f.pullSome, f.keepOrders, f.watch,
+		f.members.follow, f.members.keepJoined, f.probe, f.knock, f.pullSome, f.keepOrders, f.watch,
 		func(ctx context.Context) { f.accept(ctx, e) },
 	} {
 		running.Go(func() { task(inner) })
