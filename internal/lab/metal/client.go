@@ -62,6 +62,9 @@ func (l *Lab) Dial(ctx context.Context, region string, vip netip.Addr) (net.Conn
 	return l.spaces["client-"+region].Dial(ctx, "tcp", netip.AddrPortFrom(vip, 443).String())
 }
 
+// streamTimeout is how long a Stream's client waits for an answer.
+const streamTimeout = 3 * time.Second
+
 // A Stream is a steady client: so many requests a second whatever becomes of
 // them, from all of a region's addresses in turn.
 type Stream struct {
@@ -89,13 +92,13 @@ type StreamConfig struct {
 	Protocol lab.Protocol
 	Rate     float64 // requests/s
 	Keep     bool    // connections are kept; else each request opens a new one
-	Clients  int     // addresses in use; 0 means all
+	Clients  int     // that ask in turn; 0 means many, with all addresses of the region
 }
 
 // Stream starts a steady client; Stop ends it.
 func (l *Lab) Stream(cfg StreamConfig) *Stream {
 	if cfg.Clients == 0 {
-		cfg.Clients = clientsPerRegion
+		cfg.Clients = 4 * clientsPerRegion
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Stream{meter: lab.NewMeter(), region: cfg.Region, cancel: cancel}
@@ -135,7 +138,9 @@ func (s *Stream) one(c *lab.Client, keep bool) {
 		c.Close()
 	}
 	at := time.Now()
-	r := c.Get(context.Background(), "/")
+	ctx, cancel := context.WithTimeout(context.Background(), streamTimeout)
+	defer cancel()
+	r := c.Get(ctx, "/")
 	if !keep {
 		c.Close()
 	}
@@ -155,21 +160,41 @@ func (s *Stream) Mark() lab.Mark { return s.meter.Mark() }
 // Since returns what was counted since a mark.
 func (s *Stream) Since(m lab.Mark) lab.Tally { return s.meter.Since(m) }
 
-// Moved returns when, after a moment, the first request entered a geo other than
-// the one before and none entered that one again; zero: it has not.
-func (s *Stream) Moved(after time.Time, from string) time.Duration {
+// LastFailure returns how long after a moment the last request began that
+// failed; 0 when none did.
+func (s *Stream) LastFailure(after time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := time.Duration(0)
 	for _, x := range s.seen {
-		if x.At.Before(after) {
-			continue
-		}
-		if x.Geo == from || x.Err != nil {
-			last = x.At.Sub(after) + time.Millisecond
+		if x.Err != nil && x.At.After(after) {
+			last = max(last, x.At.Sub(after))
 		}
 	}
 	return last
+}
+
+// Failures returns the requests that failed after a moment.
+func (s *Stream) Failures(after time.Time) []Seen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Seen
+	for _, x := range s.seen {
+		if x.Err != nil && x.At.Add(x.Took).After(after) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// Moves tells of each change of the way that a region's packets take to the
+// VIPs, until done is closed.
+func (l *Lab) Moves(region string, done <-chan struct{}, moved func(time.Time)) error {
+	return l.spaces["transit"].Routes(101+regionOf(region).index, done, func(dst string, _ bool) {
+		if dst == prefix4 || dst == prefix6 {
+			moved(time.Now())
+		}
+	})
 }
 
 // Stop ends the stream and waits for the last answers.

@@ -126,7 +126,7 @@ func ring(t *testing.T, l *metal.Lab, members int) *api.L4Ring {
 // paths returns how many next hops fra's router has for the IPv4 VIP.
 func paths(t *testing.T, l *metal.Lab) int {
 	t.Helper()
-	text, err := l.Kernel("fra-router", metal.VIPs()[0])
+	text, err := l.NextHops("fra-router", metal.VIPs()[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,6 +56,7 @@ func (l *Lab) writeConfig(e *Edge) error {
 	type backendPart struct{ Name, URL string }
 	data := struct {
 		Dir, Name, Geo, L4, TrustDomain, Prefix4, Prefix6 string
+		Pins                                              string
 		Number                                            int
 		Addr4, Addr6, Router, VIP4, VIP6, Drain           string
 		ASN, RouterASN                                    uint32
@@ -63,7 +64,7 @@ func (l *Lab) writeConfig(e *Edge) error {
 		Geos                                              []geoPart
 		Backends                                          []backendPart
 	}{
-		Dir: l.dir, Name: e.Name, Geo: e.Geo, L4: l.opts.L4, TrustDomain: trustDomain, Prefix4: prefix4, Prefix6: prefix6,
+		Dir: l.dir, Pins: pinDir(l.dir), Name: e.Name, Geo: e.Geo, L4: l.opts.L4, TrustDomain: trustDomain, Prefix4: prefix4, Prefix6: prefix6,
 		Number: e.number, Addr4: e.Addr.String(), Addr6: e.geo.addr6(e.host()).String(), Router: e.geo.addr4(1).String(),
 		VIP4: VIPs()[0].String(), VIP6: VIPs()[1].String(), Drain: l.opts.Drain.String(),
 		ASN: fleetASN, RouterASN: e.geo.ASN, Capacity: Capacity / e.geo.Edges,

@@ -176,8 +176,21 @@ func (l *Lab) awaitHome(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	if l.opts.L4 == "" {
+		return nil
+	}
+	return awaitCond(ctx, "the rings of all geos", func() bool {
+		for _, e := range l.edges {
+			if l4, err := e.Ask().L4(ctx); err != nil || l4.Ring == nil || l4.Ring.Phase != "stable" || len(l4.Ring.Members) != e.geo.Edges {
+				return false
+			}
+		}
+		return true
+	})
 }
+
+// pinDir is where the edges of the lab in dir pin their packet paths.
+func pinDir(dir string) string { return filepath.Join("/sys/fs/bpf", filepath.Base(dir)) }
 
 // awaitServed waits until a region's new connections are served by a geo.
 func (l *Lab) awaitServed(ctx context.Context, region string, vip netip.Addr, geo string) error {
@@ -260,12 +273,12 @@ func (l *Lab) Close() error {
 		errs = append(errs, s.Close())
 	}
 	if l.dir != "" {
-		errs = append(errs, os.RemoveAll(l.dir))
+		errs = append(errs, os.RemoveAll(pinDir(l.dir)), os.RemoveAll(l.dir))
 	}
 	return errors.Join(errs...)
 }
 
-// Kernel returns how many next hops a machine's kernel has for an address.
-func (l *Lab) Kernel(machine string, to netip.Addr) (int, error) {
+// NextHops returns how many next hops a machine's kernel has for an address.
+func (l *Lab) NextHops(machine string, to netip.Addr) (int, error) {
 	return l.spaces[machine].NextHops(to)
 }
