@@ -9,8 +9,12 @@
 // that cannot have the program is no reason not to serve: it is said once, shown
 // in [Path.Status] and tried again.
 //
+// The programs are pinned: when the process dies they work on with their last
+// state, and the next process goes on with them; that state stays in force until
+// the first ring is known. When Run ends, they are taken off.
+//
 // Who has which share belongs to internal/steering; what a packet meets is
-// package lb. Nothing is pinned: with the process, the program goes.
+// package lb.
 package bpf
 
 import (
@@ -69,6 +73,9 @@ type Path struct {
 	log   *slog.Logger
 	wake  chan struct{} // holds one token when want may have changed
 
+	shelf    *shelf // Run's; nil: nothing is pinned
+	unpinned string // why; Run's
+
 	mu      sync.Mutex // guards what follows
 	want    State
 	status  Status
@@ -96,7 +103,7 @@ func New(s Setup, log *slog.Logger) (*Path, error) {
 	}
 	p := &Path{setup: s, log: log, wake: make(chan struct{}, 1), changed: make(chan struct{})}
 	for _, name := range s.Interfaces {
-		p.ports = append(p.ports, &port{name: name, path: p})
+		p.ports = append(p.ports, &port{name: name, path: p, macs: map[netip.Addr]lb.MAC{}})
 	}
 	p.look() // so that the first record can tell the others where this node is
 	return p, nil
@@ -108,12 +115,8 @@ func (p *Path) Follow(s State) {
 	same := p.want.equal(&s)
 	p.want = s
 	p.mu.Unlock()
-	if same {
-		return
-	}
-	select {
-	case p.wake <- struct{}{}:
-	default:
+	if !same {
+		tell(p.wake)
 	}
 }
 
@@ -136,21 +139,50 @@ func (p *Path) Changed() <-chan struct{} {
 func (p *Path) Run(ctx context.Context, ready func()) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	moved := p.watch(ctx, &wg)
+	p.openShelf()
 	p.look()
 	p.follow(time.Now())
 	ready()
 	for {
 		select {
 		case <-ctx.Done():
-			for _, port := range p.ports {
-				port.close()
-			}
+			p.close()
 			return nil
 		case <-p.wake:
 		case <-tick.C:
 			p.look()
+		case <-moved:
+			p.look()
 		}
 		p.follow(time.Now())
+	}
+}
+
+// openShelf finds the place for pins. Without one the programs go with the
+// process, which is said once.
+func (p *Path) openShelf() {
+	s, err := openShelf(p.setup.Config.PinDir(), p.setup.Node)
+	if err != nil {
+		p.log.Warn("packet path not pinned: it ends with this process", "err", err)
+		p.unpinned = err.Error()
+		return
+	}
+	p.shelf = s
+	if err := s.strays(p.setup.Interfaces); err != nil {
+		p.log.Warn("pins of a predecessor stay", "err", err)
+	}
+}
+
+// close takes the programs off.
+func (p *Path) close() {
+	for _, port := range p.ports {
+		port.close()
+	}
+	if p.shelf != nil {
+		p.shelf.close()
 	}
 }
 
@@ -171,9 +203,15 @@ func (p *Path) follow(now time.Time) {
 	}
 	first := p.ports[0]
 	self := Self{Addr: first.addr, MAC: first.mac, Up: true, Applied: want.Generation}
-	status := Status{Generation: want.Generation, Members: want.Members, Other: want.Other, Buckets: p.buckets(&want)}
+	status := Status{
+		Unpinned: p.unpinned, Generation: want.Generation,
+		Members: want.Members, Other: want.Other, Buckets: p.buckets(&want),
+	}
+	if p.shelf != nil {
+		status.Pins = p.shelf.dir
+	}
 	for _, port := range p.ports {
-		self.Up = self.Up && port.attached != nil
+		self.Up = self.Up && port.up()
 		if port.applied != want.Generation {
 			self.Applied = 0
 		}

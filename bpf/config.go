@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"anyedge/bpf/lb"
@@ -29,6 +30,7 @@ type Config struct {
 	Mode    string         `json:"mode,omitempty" yaml:"mode" jsonschema:"enum=auto,enum=native,enum=generic,enum=off"` // where in an interface's receive path it runs; default auto: native where the driver can
 	Forward string         `json:"forward,omitempty" yaml:"forward" jsonschema:"enum=auto,enum=l2,enum=ipip"`           // how a packet reaches another node; default auto: l2 inside one segment, else ipip
 	Drain   *time.Duration `json:"drain,omitempty" yaml:"drain"`                                                        // how long a connection whose bucket moved is still found; default 5m, at least 1s
+	Pins    string         `json:"pins,omitempty" yaml:"pins"`                                                          // a directory of a BPF file system, where programs outlive the process; default /sys/fs/bpf/edged
 }
 
 // Validate reports every problem in c.
@@ -47,6 +49,9 @@ func (c *Config) Validate() error {
 	if c.Drain != nil && *c.Drain < time.Second {
 		errs = append(errs, fmt.Errorf("drain %s is below 1s: a change would cut connections", *c.Drain))
 	}
+	if c.Pins != "" && !filepath.IsAbs(c.Pins) {
+		errs = append(errs, fmt.Errorf("pins %q: want a path that begins with /", c.Pins))
+	}
 	return errors.Join(errs...)
 }
 
@@ -59,6 +64,14 @@ func (c *Config) DrainTime() time.Duration {
 		return DefaultDrain
 	}
 	return *c.Drain
+}
+
+// PinDir returns Pins, or what it is by default. A nil Config has the default.
+func (c *Config) PinDir() string {
+	if c == nil || c.Pins == "" {
+		return DefaultPins
+	}
+	return c.Pins
 }
 
 func (c *Config) mode() lb.AttachMode {

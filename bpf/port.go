@@ -3,7 +3,6 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,11 +26,16 @@ type port struct {
 	index   int
 	mac     lb.MAC
 	mtu     int
-	addr    netip.Addr     // the first IPv4 one
-	onLink  []netip.Prefix // IPv4
+	addr    netip.Addr            // the first IPv4 one
+	onLink  []netip.Prefix        // IPv4
+	macs    map[netip.Addr]lb.MAC // of routers, as last known
 
 	prog     atomic.Pointer[lb.Program]
 	attached *lb.Attachment
+	left     *lb.Pinned // another program of a predecessor, which works on until the first ring is known
+	held     bool       // a predecessor's state is in force
+	pinned   bool
+	foreign  error  // who else has pins of this name
 	applied  uint64 // generation of the last State applied; 0: none
 	spec     *lb.Spec
 	ways     []Way
@@ -73,18 +77,23 @@ func (p *port) program() *lb.Program { return p.prog.Load() }
 // look reads what the machine says of the interface.
 func (p *port) look() {
 	link, err := netlink.LinkByName(p.name)
-	if err != nil {
-		p.missing = fmt.Errorf("interface %s: %w; `ip link` lists what there is", p.name, err)
+	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone || err != nil && p.index == 0 {
+		p.missing, p.index = fmt.Errorf("interface %s: %w; `ip link` lists what there is", p.name, err), 0
+		p.lost()
 		return
 	}
-	attrs := link.Attrs()
-	if p.index != 0 && p.index != attrs.Index { // another one of that name
-		p.close()
-	}
-	p.missing, p.index, p.mtu = nil, attrs.Index, attrs.MTU
-	copy(p.mac[:], attrs.HardwareAddr)
-	list, err := netlink.AddrList(link, netlink.FAMILY_V4)
 	if err != nil {
+		return // nothing new is known
+	}
+	attrs := link.Attrs()
+	p.missing, p.index, p.mtu = nil, attrs.Index, attrs.MTU
+	p.lost()
+	copy(p.mac[:], attrs.HardwareAddr)
+	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
+	switch {
+	case err != nil && p.addr.IsValid():
+		return // nothing new is known
+	case err != nil:
 		p.missing = fmt.Errorf("addresses of %s: %w", p.name, err)
 		return
 	}
@@ -106,83 +115,19 @@ func (p *port) look() {
 	}
 }
 
-// follow brings the interface to what is wanted.
-func (p *port) follow(now time.Time, want *State) {
-	if p.missing != nil {
-		p.fail(now, p.missing)
-		return
-	}
-	spec, ways := p.describe(want)
-	if p.attached == nil {
-		if now.Before(p.next) {
-			return
-		}
-		if err := p.attach(spec); err != nil {
-			p.fail(now, err)
-			return
-		}
-		p.applied, p.spec, p.ways, p.failure = want.Generation, spec, ways, ""
-		p.path.log.Info("packet path attached", "interface", p.name, "mode", string(p.attached.Mode))
-		return
-	}
-	if p.spec != nil && specEqual(p.spec, spec) && p.applied == want.Generation {
-		return
-	}
-	if err := p.program().Apply(spec); err != nil {
-		p.path.log.Error("packet path not changed, the last state stays", "interface", p.name, "err", err)
-		return
-	}
-	p.applied, p.spec, p.ways = want.Generation, spec, ways
-}
-
-// attach loads the program with its state and puts it on the interface.
-func (p *port) attach(spec *lb.Spec) error {
-	prog, err := lb.Load()
-	if err != nil {
-		return err
-	}
-	if err := prog.Apply(spec); err != nil {
-		return errors.Join(err, prog.Close())
-	}
-	a, err := prog.Attach(p.name, p.path.setup.Config.mode())
-	if err != nil {
-		return errors.Join(err, prog.Close())
-	}
-	p.attached = a
-	p.prog.Store(prog)
-	return nil
-}
-
-// fail says once why the interface has no program, and sets the next try.
-func (p *port) fail(now time.Time, err error) {
-	if text := oneLine(err); text != p.failure {
-		p.failure = text
-		p.path.log.Error("no packet path here; edged serves on without it", "interface", p.name, "err", text)
-	}
-	p.applied, p.next = 0, now.Add(retryEvery)
-}
-
 // oneLine is the error's first line: a verifier says thousands.
 func oneLine(err error) string {
 	first, _, _ := strings.Cut(err.Error(), "\n")
 	return first
 }
 
-func (p *port) close() {
-	if p.attached != nil {
-		_ = p.attached.Close() // the interface may be gone
-		p.attached = nil
-	}
-	if prog := p.prog.Swap(nil); prog != nil {
-		_ = prog.Close()
-	}
-	p.spec, p.applied = nil, 0
-}
-
 func (p *port) status() Interface {
 	i := Interface{Name: p.name, Error: p.failure, Addr: p.addr, Applied: p.applied, Ways: p.ways}
-	if p.attached != nil {
-		i.Mode, i.Error = p.attached.Mode, ""
+	switch {
+	case p.attached != nil:
+		i.Mode, i.Pinned, i.Adopted, i.Program = p.attached.Mode, p.pinned, p.held, p.program().ID()
+	case p.left != nil:
+		i.Mode, i.Pinned, i.Adopted = p.left.Mode, true, true
 	}
 	return i
 }
@@ -238,6 +183,7 @@ func modeName(m lb.Mode) string {
 		return ForwardL2
 	case lb.IPIP:
 		return ForwardIPIP
+	case lb.Away:
 	}
 	return ""
 }
@@ -254,50 +200,11 @@ func (p *port) way(n Node) (lb.Server, string) {
 	case forward == ForwardL2:
 		return lb.Server{Name: n.Name}, n.Addr.String() + " is not on this segment, and l4.forward is l2"
 	}
-	mac, gateway, err := p.gateway(n.Addr)
+	hop, err := p.gateway(n.Addr)
 	if err != nil {
 		return lb.Server{Name: n.Name}, err.Error()
 	}
-	return lb.Server{Name: n.Name, Mode: lb.IPIP, MAC: mac, Addr: n.Addr, MTU: p.mtu}, fmt.Sprintf("%s via %s", n.Addr, gateway)
-}
-
-// gateway returns the next hop's MAC on the way to a node behind a router.
-func (p *port) gateway(to netip.Addr) (lb.MAC, netip.Addr, error) {
-	routes, err := netlink.RouteGet(to.AsSlice())
-	if err != nil || len(routes) == 0 {
-		return lb.MAC{}, netip.Addr{}, fmt.Errorf("no route to %s", to)
-	}
-	r := routes[0]
-	if r.LinkIndex != p.index {
-		return lb.MAC{}, netip.Addr{}, fmt.Errorf("the route to %s does not leave by %s", to, p.name)
-	}
-	gateway, ok := netip.AddrFromSlice(r.Gw.To4())
-	if !ok {
-		gateway = to
-	}
-	list, err := netlink.NeighList(p.index, netlink.FAMILY_V4)
-	if err != nil {
-		return lb.MAC{}, gateway, fmt.Errorf("neighbors of %s: %w", p.name, err)
-	}
-	const usable = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE | netlink.NUD_PERMANENT
-	for _, n := range list {
-		if ip, ok := netip.AddrFromSlice(n.IP.To4()); ok && ip == gateway && n.State&usable != 0 && len(n.HardwareAddr) == 6 {
-			return lb.MAC(n.HardwareAddr), gateway, nil
-		}
-	}
-	ask(gateway)
-	return lb.MAC{}, gateway, fmt.Errorf("the MAC of %s is not known yet", gateway)
-}
-
-// ask makes the kernel look for a neighbor: it sends one byte to its discard
-// port (RFC 863).
-func ask(a netip.Addr) {
-	c, err := net.Dial("udp4", netip.AddrPortFrom(a, 9).String())
-	if err != nil {
-		return
-	}
-	_, _ = c.Write([]byte{0})
-	_ = c.Close()
+	return lb.Server{Name: n.Name, Mode: lb.IPIP, MAC: hop.mac, Addr: n.Addr, MTU: hop.mtu}, fmt.Sprintf("%s via %s", n.Addr, hop.addr)
 }
 
 // specEqual reports whether two specs come to the same tables.

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -10,6 +11,8 @@ import (
 // A Status is what the packet path does.
 type Status struct {
 	Interfaces []Interface
+	Pins       string // directory; "": nothing is pinned
+	Unpinned   string // why, with what to do
 	Generation uint64 // of the ring that should be followed; 0: none
 	Members    []Member
 	Other      []Member
@@ -20,7 +23,10 @@ type Status struct {
 type Interface struct {
 	Name     string
 	Mode     lb.AttachMode // "": not attached
-	Error    string        // why not, with what to do
+	Program  string        // its name, number and tag
+	Pinned   bool          // it outlives the process
+	Adopted  bool          // it follows what a predecessor knew, until the first ring is known
+	Error    string        // why it is not attached, or nobody can reach it; with what to do
 	Addr     netip.Addr
 	Applied  uint64 // the ring's generation that it follows
 	Ways     []Way
@@ -61,22 +67,42 @@ type Trace struct {
 	Way    Way    // to the owner, when that is another node
 }
 
-// Trace asks where a flow goes.
-func (p *Path) Trace(f lb.Flow) Trace {
+// Trace reads from the kernel where a flow's packets go that arrive on the first
+// interface.
+func (p *Path) Trace(f lb.Flow) (Trace, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := Trace{VIP: slices.Contains(p.setup.VIPs, f.Dst.Addr()), Bucket: f.Bucket(p.setup.Key)}
-	if !t.VIP || p.status.Generation == 0 {
-		return t
+	first := p.ports[0]
+	prog := first.program()
+	if prog == nil {
+		return Trace{}, fmt.Errorf("no packet program of this process is on %s", first.name)
 	}
-	g := p.ports[0].group(&p.want)
-	t.Owner, t.Other = g.Owners(t.Bucket)
-	if t.Owner != p.setup.Node && len(p.status.Interfaces) > 0 {
+	r, err := prog.Trace(f)
+	if err != nil {
+		return Trace{}, err
+	}
+	t := Trace{VIP: r.VIP, Bucket: r.Bucket, Owner: r.Owner, Other: r.Other}
+	if r.Server.Name != "" {
+		t.Way = Way{r.Owner, modeName(r.Server.Mode), p.wayText(r.Server)}
+	}
+	return t, nil
+}
+
+// wayText says where a server's packets go, or why nowhere; p.mu is held.
+func (p *Path) wayText(s lb.Server) string {
+	switch s.Mode {
+	case lb.L2:
+		return s.MAC.String()
+	case lb.IPIP:
+		return fmt.Sprintf("%s behind %s, packets up to %d bytes", s.Addr, s.MAC, s.MTU-lb.OuterSize)
+	case lb.Away:
+	}
+	if len(p.status.Interfaces) > 0 {
 		for _, w := range p.status.Interfaces[0].Ways {
-			if w.Node == t.Owner {
-				t.Way = w
+			if w.Node == s.Name && w.Mode == "" {
+				return w.Text
 			}
 		}
 	}
-	return t
+	return "the program has none"
 }

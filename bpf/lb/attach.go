@@ -25,10 +25,29 @@ const (
 type Attachment struct {
 	Mode AttachMode // Native or Generic
 	link link.Link
+	pins string // directory; "": not pinned
 }
 
-// Close takes the program off the interface.
-func (a *Attachment) Close() error { return a.link.Close() }
+// Close takes the program off the interface, and its pins away.
+func (a *Attachment) Close() error {
+	if a.pins != "" {
+		return errors.Join(Unpin(a.pins), a.link.Close())
+	}
+	return errors.Join(detach(a.link), a.link.Close())
+}
+
+// detach takes a link's program off at once; the kernel would do it some time
+// after the last reference is gone.
+func detach(l link.Link) error {
+	if err := l.Detach(); err != nil && !errors.Is(err, link.ErrNotSupported) {
+		return fmt.Errorf("take the program off: %w", err)
+	}
+	return nil
+}
+
+// Index returns the number of the interface that the program is on; 0 once
+// somebody has taken it off, or the interface away.
+func (a *Attachment) Index() (int, error) { return linkIndex(a.link) }
 
 // Attach puts the program on the interface, which is looked up in the calling
 // thread's network namespace.
@@ -61,7 +80,7 @@ func try(prog *ebpf.Program, dev *net.Interface, mode AttachMode, flags link.XDP
 	if err != nil {
 		return nil, fmt.Errorf("attach to %s (%s): %s: %w", dev.Name, mode, hint(err, dev), err)
 	}
-	return &Attachment{mode, l}, nil
+	return &Attachment{Mode: mode, link: l}, nil
 }
 
 // hint says what an error means and what to do.

@@ -28,13 +28,16 @@
 //
 // # What it leaves to the kernel or to others
 //
-// This package is complete in itself, but edged does not attach it: in this
-// version no part of the daemon uses it. ICMP (echo and packet-too-big),
-// fragments, IPv4 options and IPv6 extension headers pass to the kernel of
-// whichever node received them, and are counted. A VIP is one address with all
-// its ports. QUIC connection IDs, rate limits, block lists, SYN cookies and
-// redirection between interfaces are not part of it, nor are pins: the program
-// goes when its process does.
+// ICMP (echo and packet-too-big), fragments, IPv4 options and IPv6 extension
+// headers pass to the kernel of whichever node received them, and are counted. A
+// VIP is one address with all its ports. QUIC connection IDs, rate limits, block
+// lists, SYN cookies and redirection between interfaces are not part of it.
+//
+// # The end of the process
+//
+// The program goes with its process, unless it is pinned ([Program.Pin]): then
+// it works on with its last state, and the next process goes on with it
+// ([OpenPinned], [Pinned.Adopt]).
 package lb
 
 import (
@@ -49,6 +52,7 @@ const (
 	MaxPeers   = 256
 	MaxGroups  = 8
 	DefaultMTU = 1500
+	OuterSize  = 20 // bytes that IPIP adds
 
 	maxServers = MaxServers
 )

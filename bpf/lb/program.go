@@ -24,6 +24,8 @@ type Program struct {
 	active  uint32
 	servers numbers[string]
 	vips    numbers[netip.Addr]
+	note    *ebpf.Map // nil: nothing is pinned
+	noted   note
 }
 
 // A span is a table's place in the region: two generations, one behind the other.
@@ -39,7 +41,10 @@ type objects struct {
 func (o *objects) Close() error { return errors.Join(o.lbObjects.Close(), o.Tables.Close()) }
 
 // Load puts the program and its maps into the kernel.
-func Load() (*Program, error) {
+func Load() (*Program, error) { return load(nil) }
+
+// load takes the maps that are given and makes the others.
+func load(given map[string]*ebpf.Map) (*Program, error) {
 	// Kernels before 5.11 count maps against this limit; later ones ignore it.
 	if err := rlimit.RemoveMemlock(); err != nil && !errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
@@ -55,7 +60,7 @@ func Load() (*Program, error) {
 	for name, v := range spec.Variables {
 		p.at[name] = span{int64(v.Offset), int64(v.Size()) / 2}
 	}
-	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
+	if err := spec.LoadAndAssign(&p.objs, &ebpf.CollectionOptions{MapReplacements: given}); err != nil {
 		return nil, explainLoad(err)
 	}
 	if p.tables, err = p.objs.Tables.Memory(); err != nil {
@@ -66,8 +71,7 @@ func Load() (*Program, error) {
 
 // explainLoad says what to do about the usual refusal.
 func explainLoad(err error) error {
-	var refused *ebpf.VerifierError // also comes as a lack of permission
-	if errors.As(err, &refused) {
+	if _, refused := errors.AsType[*ebpf.VerifierError](err); refused { // also comes as a lack of permission
 		return fmt.Errorf("load the packet program: this kernel's verifier refuses it (it needs Linux 5.15 or newer): %w", err)
 	}
 	if errors.Is(err, os.ErrPermission) {
@@ -109,7 +113,7 @@ func (p *Program) Apply(s *Spec) error {
 		return fmt.Errorf("flip to generation %d: %w", idle, err)
 	}
 	p.active = idle
-	return nil
+	return p.writeNote()
 }
 
 // write fills one generation of every table.
@@ -144,8 +148,19 @@ func writeTable[V any](m *ebpf.Map, gen uint32, values []V) error {
 	return err
 }
 
+// ID names the program as the kernel does ("lb/12/3f…"): name, number and tag,
+// as in `bpftool prog`.
+func (p *Program) ID() string {
+	info, err := p.objs.Lb.Info()
+	if err != nil {
+		return ""
+	}
+	id, _ := info.ID()
+	return fmt.Sprintf("%s/%d/%s", info.Name, id, info.Tag)
+}
+
 // Close takes the program out of the kernel once nothing is attached with it.
-func (p *Program) Close() error { return p.objs.Close() }
+func (p *Program) Close() error { return errors.Join(p.objs.Close(), p.note.Close()) }
 
 // A Count is a number of packets and the sum of their IP lengths.
 type Count struct{ Packets, Bytes uint64 }
