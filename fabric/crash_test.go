@@ -64,6 +64,13 @@ func childNode(path string) int {
 // function that kills it.
 func (f *fleet) startChild(geo string) (kill func()) {
 	f.t.Helper()
+	_, kill = f.startProcess(geo)
+	return kill
+}
+
+// startProcess is startChild for who wants to do more to the process.
+func (f *fleet) startProcess(geo string) (p *os.Process, kill func()) {
+	f.t.Helper()
 	n := f.nodes[geo]
 	b, err := json.Marshal(childSetup{n.setup.Config, n.setup.Node, n.geo, n.name, n.setup.StateDir, f.geos})
 	if err != nil {
@@ -91,7 +98,7 @@ func (f *fleet) startChild(geo string) (kill func()) {
 		}
 	}
 	f.t.Cleanup(kill)
-	return kill
+	return cmd.Process, kill
 }
 
 func TestKilledNode(t *testing.T) {

@@ -31,6 +31,9 @@ func Sign(id *identity.Identity, body []byte) (Envelope, error) { return signBod
 // DecodeEnvelope reads a record without looking at its signature.
 func DecodeEnvelope(e Envelope) (any, error) { return decodeEnvelope(e) }
 
+// RingOf returns the ring that a record holds, nil for none.
+func RingOf(r any) *world.Ring { return r.(*record).ring }
+
 // EncodeProbe returns a probe that describes geo.
 func EncodeProbe(seq uint32, geo string, l world.Load) []byte {
 	return (&probe{kind: datagramProbe, seq: seq, geo: geo, load: l}).encode()
@@ -59,6 +62,9 @@ func (p *Pulse) Answer(at time.Time, seq uint32) { p.p.answer(at, seq) }
 
 // Excuse forgives a time in which this node stood still.
 func (p *Pulse) Excuse(d time.Duration) { p.p.excuse(d) }
+
+// Refuse enters a refusal by the node's machine.
+func (p *Pulse) Refuse(at time.Time) bool { return p.p.refuse(at) }
 
 // Judge returns the verdicts.
 func (p *Pulse) Judge(at time.Time, packets uint64) (alive, dead, hopeless bool) {

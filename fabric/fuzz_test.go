@@ -45,8 +45,15 @@ func FuzzRecord(f *testing.F) {
 		if err := json.Unmarshal(wire, &e); err != nil || !bytes.Equal(e.Body, body) {
 			t.Fatalf("the body did not travel unharmed: %v", err)
 		}
-		if _, err := fabric.DecodeEnvelope(e); err != nil && err.Error() == "" {
+		r, err := fabric.DecodeEnvelope(e)
+		if err != nil && err.Error() == "" {
 			t.Fatal("a refusal without words")
+		}
+		if err != nil {
+			return
+		}
+		if ring := fabric.RingOf(r); ring != nil && (ring.Generation == 0 || len(ring.Members) == 0) {
+			t.Fatalf("ring %+v", ring)
 		}
 	})
 }

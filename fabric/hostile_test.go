@@ -84,6 +84,11 @@ func nodeBody(writer, geo string, epoch uint64, extra string) string {
 		`,"at":1,"payload":{"node":"` + writer + `","geo":"` + geo + `","capacity":7` + extra + `}` + extra + `}`
 }
 
+// ringBody returns the body of a ring that nrt-edge1 writes.
+func ringBody(geo, payload string) string {
+	return `{"kind":"ring","name":"` + geo + `","writer":"nrt-edge1","geo":"nrt","version":{"epoch":1000,"counter":3},"at":1,"payload":` + payload + `}`
+}
+
 func TestHostileRecords(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 0, "fra", "iad", "nrt")
@@ -134,6 +139,8 @@ func TestHostileRecords(t *testing.T) {
 		{"no name", sign(`{"kind":"node","writer":"nrt-edge1","geo":"nrt"}`), "malformed"},
 		{"negative capacity", sign(strings.Replace(nodeBody("nrt-edge1", "nrt", 2000, ""), ":7", ":-7", 1)), "invalid"},
 		{"payload of another node", sign(strings.Replace(nodeBody("nrt-edge1", "nrt", 2000, ""), `{"node":"nrt`, `{"node":"iad`, 1)), "invalid"},
+		{"ring of another geo", sign(ringBody("fra", `{"generation":9,"phase":"stable","members":[{"node":"a","weight":1}]}`)), "invalid"},
+		{"ring without members", sign(ringBody("nrt", `{"generation":9,"phase":"stable","members":[]}`)), "invalid"},
 		{"too large", sign(nodeBody("nrt-edge1", "nrt", 2000, `,"x":"`+strings.Repeat("x", 70<<10)+`"`)), "too large"},
 		{"another content of the same version", sign(nodeBody("nrt-edge1", "nrt", 1000, "")), "two of one version"},
 		{"replayed older one", sign(nodeBody("nrt-edge1", "nrt", 999, "")), "stale"},

@@ -18,18 +18,15 @@ const knockEvery = 50 * time.Millisecond
 // whose process is gone refuses the datagram (ICMP port unreachable, RFC 1122
 // section 4.1.3.1) long before a missing answer says anything. A refusal alone
 // decides nothing, because anybody could have sent it: it makes the prober ask
-// at once and be less patient.
+// at once and be less patient. One that comes while the node answers is no sign of
+// death, and neither are those that follow.
 //
 // What is knocked with is one byte that is no QUIC packet; an endpoint drops it.
 func (f *Fabric) knock(ctx context.Context) {
 	tick := time.NewTicker(knockEvery)
 	defer tick.Stop()
-	doors := map[netip.AddrPort]net.Conn{}
-	defer func() {
-		for _, c := range doors {
-			_ = c.Close()
-		}
-	}()
+	doors := doors{}
+	defer doors.closeBut(nil)
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,23 +42,38 @@ func (f *Fabric) knock(ctx context.Context) {
 				continue
 			}
 			wanted[addr] = true
-			if doors[addr] == nil {
-				var d net.Dialer
-				c, err := d.DialContext(ctx, "udp", addr.String())
-				if err != nil {
-					continue
-				}
-				doors[addr] = c
-			}
-			if _, err := doors[addr].Write([]byte{0}); errors.Is(err, syscall.ECONNREFUSED) {
+			if doors.refused(ctx, addr) {
 				r.refuse(time.Now())
 			}
 		}
-		for addr, c := range doors {
-			if !wanted[addr] {
-				_ = c.Close()
-				delete(doors, addr)
-			}
+		doors.closeBut(wanted)
+	}
+}
+
+// doors are the sockets that are knocked with: connected ones, which alone hear
+// of a refusal.
+type doors map[netip.AddrPort]net.Conn
+
+// refused knocks at addr, and reports whether an earlier knock was refused.
+func (d doors) refused(ctx context.Context, addr netip.AddrPort) bool {
+	if d[addr] == nil {
+		var dialer net.Dialer
+		c, err := dialer.DialContext(ctx, "udp", addr.String())
+		if err != nil {
+			return false
+		}
+		d[addr] = c
+	}
+	_, err := d[addr].Write([]byte{0})
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// closeBut closes those that are not wanted any more.
+func (d doors) closeBut(wanted map[netip.AddrPort]bool) {
+	for addr, c := range d {
+		if !wanted[addr] {
+			_ = c.Close()
+			delete(d, addr)
 		}
 	}
 }
@@ -69,7 +81,9 @@ func (f *Fabric) knock(ctx context.Context) {
 // refuse takes note that the node's machine says that nobody is there.
 func (r *remote) refuse(now time.Time) {
 	r.mu.Lock()
-	r.pulse.refused = now
+	ask := r.pulse.refuse(now)
 	r.mu.Unlock()
-	signal(r.f.probes)
+	if ask {
+		signal(r.f.probes)
+	}
 }

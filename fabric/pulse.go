@@ -33,6 +33,7 @@ type pulse struct {
 	packets uint64    // received on the connection so far
 	arrived time.Time // when that number last grew
 	refused time.Time // when its machine last said that nobody is there; zero: never
+	denied  bool      // it said so of a node that answered: such a word counts for nothing
 }
 
 // A beat is one probe.
@@ -45,6 +46,7 @@ type beat struct {
 // restart begins anew on a fresh connection; what was measured is kept.
 func (p *pulse) restart() {
 	p.waiting, p.streak, p.due = 0, 0, time.Time{}
+	p.refused, p.denied = time.Time{}, false
 }
 
 // fail makes the path dead, and reports whether it was alive.
@@ -75,6 +77,16 @@ func (p *pulse) send(now time.Time) uint32 {
 	return p.seq
 }
 
+// refuse enters that the node's machine says that nobody is there, and reports
+// whether that is worth a question.
+func (p *pulse) refuse(now time.Time) bool {
+	if p.denied {
+		return false
+	}
+	p.refused = now
+	return true
+}
+
 // answer enters an echo, and reports whether it made the path alive.
 func (p *pulse) answer(now time.Time, seq uint32) (woke bool) {
 	b := &p.sent[seq%pulseWindow]
@@ -82,6 +94,9 @@ func (p *pulse) answer(now time.Time, seq uint32) (woke bool) {
 		return false
 	}
 	b.rtt = max(now.Sub(b.at), time.Microsecond)
+	if !p.refused.IsZero() && b.at.After(p.refused) { // a firewall, for example, that refuses other ports than the fabric's
+		p.refused, p.denied = time.Time{}, true
+	}
 	if p.rtt == 0 {
 		p.rtt = b.rtt
 	}

@@ -71,3 +71,44 @@ func TestPulse(t *testing.T) {
 		})
 	}
 }
+
+// A machine that says that nobody is there is believed after 100 ms without an
+// answer, unless it said so before of a node that answered.
+func TestPulseRefused(t *testing.T) {
+	const rtt = time.Millisecond
+	start := func() (*fabric.Pulse, time.Time) {
+		p, now := &fabric.Pulse{}, time.Unix(0, 0)
+		for range 3 {
+			seq := p.Send(now, 1)
+			p.Answer(now.Add(rtt), seq)
+			now = now.Add(150 * time.Millisecond)
+		}
+		return p, now
+	}
+	dead := func(p *fabric.Pulse, at time.Time) bool {
+		_, dead, _ := p.Judge(at, 1)
+		return dead
+	}
+	p, now := start()
+	if !p.Refuse(now) || dead(p, now.Add(time.Second)) {
+		t.Error("a refusal alone decides")
+	}
+	p, now = start()
+	p.Send(now, 1)
+	p.Refuse(now.Add(10 * time.Millisecond))
+	if dead(p, now.Add(100*time.Millisecond)) || !dead(p, now.Add(101*time.Millisecond)) {
+		t.Error("a refusal and 100 ms of silence do not")
+	}
+	if dead(p, now.Add(1011*time.Millisecond)) {
+		t.Error("a refusal counts for ever") // and one probe without an answer is not enough
+	}
+
+	p, now = start()
+	p.Refuse(now)
+	p.Answer(now.Add(2*rtt), p.Send(now.Add(rtt), 1))
+	now = now.Add(time.Second)
+	p.Send(now, 1)
+	if p.Refuse(now) || dead(p, now.Add(400*time.Millisecond)) {
+		t.Error("a machine that refuses whatever lives is believed")
+	}
+}

@@ -1,7 +1,6 @@
 package fabric
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,8 +15,9 @@ const (
 	maxWeight  = 1 << 20
 )
 
-// PublishRing writes this geo's ring. Nothing happens when this node's record
-// says the same already. Which of several writers' rings is in force is every
+// PublishRing writes this geo's ring. Nothing happens when this node has written
+// that generation or a later one already: what followed it must not mean another
+// ring. Which of several writers' rings is in force is every
 // reader's choice: the highest generation, then the latest writer.
 func (f *Fabric) PublishRing(ring world.Ring) error {
 	if err := checkRing(&ring); err != nil {
@@ -34,16 +34,12 @@ func (f *Fabric) PublishRing(ring world.Ring) error {
 }
 
 // writeRing writes this node's record of its geo's ring. It returns nil when
-// the content has not changed.
+// there is one of that generation.
 func (s *store) writeRing(ring *world.Ring) (*record, error) {
-	payload, err := json.Marshal(ring)
-	if err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	held := s.records[recordKey{kindRing, s.id.Peer.Geo, s.id.Peer.Node}]
-	if held != nil && !held.Deleted && bytes.Equal(held.Payload, payload) {
+	if held != nil && held.ring != nil && held.ring.Generation >= ring.Generation {
 		return nil, nil
 	}
 	return s.write(kindRing, s.id.Peer.Geo, time.Now().UnixMilli(), false, func(world.Version) any { return ring })

@@ -2,6 +2,7 @@ package fabric_test
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,11 +115,12 @@ func TestRingIsRefused(t *testing.T) {
 	}
 }
 
-// TestSiblingsDeathIsSeen holds how soon a node of the same geo is known dead.
+// TestSiblingsDeathIsSeen holds how soon a node of the same geo is known dead,
+// and that one whose process merely stands still is not taken for it sooner.
 func TestSiblingsDeathIsSeen(t *testing.T) {
 	f := newFleet(t, 0, "fra", "fra~2")
 	f.start("fra")
-	kill := f.startChild("fra~2")
+	process, kill := f.startProcess("fra~2")
 	one := f.nodes["fra"]
 	alive := func() bool {
 		for _, n := range one.World().Self().Nodes {
@@ -130,7 +132,21 @@ func TestSiblingsDeathIsSeen(t *testing.T) {
 	}
 	within(t, "the sibling lives", alive)
 	begin := time.Now()
+	signal := func(s syscall.Signal) {
+		if err := process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	within(t, "the sibling stands still", func() bool { return !alive() })
+	still := time.Since(begin)
+	signal(syscall.SIGCONT)
+	within(t, "the sibling goes on", alive)
+	begin = time.Now()
 	kill()
 	within(t, "the sibling is dead", func() bool { return !alive() })
-	t.Logf("seen after %s", time.Since(begin))
+	t.Logf("seen after %s; that it stands still, after %s", time.Since(begin), still)
+	if still < 500*time.Millisecond {
+		t.Errorf("a process that stands still is given up after %s", still)
+	}
 }

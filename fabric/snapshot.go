@@ -127,7 +127,7 @@ func shape(w *world.World) string {
 		g := &w.Geos[i]
 		fmt.Fprintf(&b, "%s %v\n", g.Name, g.Alive)
 		if g.Ring != nil {
-			fmt.Fprintf(&b, " ring %d %s\n", g.Ring.Generation, g.Ring.Phase)
+			fmt.Fprintf(&b, " ring %v\n", *g.Ring)
 		}
 		for j := range g.Nodes {
 			n := &g.Nodes[j]

@@ -19,7 +19,7 @@ type Config struct {
 type VIPConfig struct {
 	Name      string          `json:"name" yaml:"name"`                     // unique
 	Prefixes  []netip.Prefix  `json:"prefixes" yaml:"prefixes"`             // announced and withdrawn together
-	Addresses []netip.Addr    `json:"addresses,omitempty" yaml:"addresses"` // what listeners bind; inside the prefixes
+	Addresses []netip.Addr    `json:"addresses,omitempty" yaml:"addresses"` // what listeners bind; inside the prefixes; edged keeps them on lo
 	Geos      []string        `json:"geos,omitempty" yaml:"geos"`           // geos or groups that announce it; default [all]
 	Announce  AnnounceConfig  `json:"announce,omitzero" yaml:"announce"`    // when and how it is announced
 	Drain     DrainConfig     `json:"drain,omitzero" yaml:"drain"`          // how it leaves gently

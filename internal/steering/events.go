@@ -97,6 +97,7 @@ func ringEvents(prev, next *Plan) []Event {
 		text += "; to come: " + names(is.Other)
 	case world.RingDrain:
 		text += "; before: " + names(is.Other)
+	case world.RingStable:
 	}
 	return []Event{{At: next.At, Kind: "ring", Text: text + " (" + is.Reason + ")"}}
 }
@@ -110,7 +111,7 @@ func names(ms []world.RingMember) string {
 			parts[i] += fmt.Sprintf("=%d", m.Weight)
 		}
 		if m.Gone {
-			parts[i] += " (dead)"
+			parts[i] += " (gone)"
 		}
 	}
 	return strings.Join(parts, ", ")

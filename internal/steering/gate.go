@@ -1,6 +1,7 @@
 package steering
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -26,7 +27,7 @@ type gate struct {
 // readGate evaluates the signals of vip.
 func readGate(v *View, vip *VIPView, silent time.Duration, when When) gate {
 	g := gate{known: true}
-	g.add(Signal{Name: "listeners.up", OK: vip.ListenersUp, Hard: true, Text: pick(vip.ListenersUp, "every listener accepts", "a listener does not accept")})
+	g.add(Signal{Name: "listeners.up", OK: vip.ListenersUp, Hard: true, Text: pick(vip.ListenersUp, "every listener accepts", cmp.Or(vip.ListenersWhy, "a listener does not accept"))})
 	g.add(proxyReady(vip.ProxyAlive, silent))
 
 	var healthy, total, serving int

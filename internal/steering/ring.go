@@ -10,29 +10,47 @@ import (
 	"anyedge/internal/world"
 )
 
-const (
-	// ringSettle is how long a process must have run before it writes a ring:
-	// before, it may not have heard of its siblings.
-	ringSettle = 3 * time.Second
-	// ringAnswer is how long a change waits for every node to follow a
-	// generation; who has not by then is told by the next one.
-	ringAnswer = 2 * time.Second
-)
+// ringAnswer is how long a change waits for every node to follow a generation;
+// who has not by then is told by the next one.
+const ringAnswer = 2 * time.Second
 
 // A RingPlan says how the nodes of this geo should share its connections.
 type RingPlan struct {
-	Now  *world.Ring // in force; nil: none yet
-	Ring world.Ring  // that should be in force; as Now when nothing is to change
-	Lead bool        // this node is the one to write it
+	Now      *world.Ring // in force; nil: none yet
+	Ring     world.Ring  // that should be in force; as Now when nothing is to change
+	Lead     bool        // this node is the one to write it
+	Followed bool        // every live node follows Now, or has had the time to
+	// Want are the nodes that can have a share, by name. While there is none,
+	// the last ring stays.
+	Want []world.RingMember
 }
 
 // Change reports whether Ring is to be written.
 func (p *RingPlan) Change() bool { return p.Now == nil || p.Ring.Generation > p.Now.Generation }
 
+// Holds reports whether node has a share now that others could take: a stopping
+// one waits until it has none and everybody knows that.
+func (p *RingPlan) Holds(node string) bool {
+	is := func(m world.RingMember) bool { return m.Node == node }
+	if p.Now == nil || !slices.ContainsFunc(p.Want, func(m world.RingMember) bool { return m.Node != node }) {
+		return false
+	}
+	return slices.ContainsFunc(p.Now.Members, is) || !p.Followed && slices.ContainsFunc(p.Now.Other, is)
+}
+
 // RingMemory is what the next ring's step must know.
 type RingMemory struct {
 	Generation uint64    // in force
 	Since      time.Time // when this node saw it first
+	Nodes      map[string]RingNode
+}
+
+// A RingNode is what is remembered of a node and its processes, which the epochs
+// of its records tell apart.
+type RingNode struct {
+	Epoch   uint64    // of the process that was seen last
+	Since   time.Time // when that was seen first; zero: it is not seen now
+	Counted uint64    // of the process that the ring counted on last; 0: none
 }
 
 // A ringStep is the ring of this geo on its way to the next one.
@@ -58,15 +76,20 @@ func stepRing(prev *Plan, v *View) (*RingPlan, RingMemory, []Reason) {
 	s := &ringStep{v: v, geo: v.World.Self(), mem: prev.Memory.Ring}
 	s.now = s.geo.Ring
 	if s.now != nil && s.now.Generation != s.mem.Generation {
-		s.mem = RingMemory{s.now.Generation, v.Now}
+		s.mem.Generation, s.mem.Since = s.now.Generation, v.Now
 	}
+	s.mem.Nodes = s.remember()
 	for i := range s.geo.Nodes {
 		if n := &s.geo.Nodes[i]; s.eligible(n) {
 			s.want = append(s.want, world.RingMember{Node: n.Name, Weight: n.Record.L4.Weight})
 		}
 	}
 	slices.SortFunc(s.want, byNode)
-	p := &RingPlan{Now: s.now, Lead: s.leads()}
+	p := &RingPlan{Now: s.now, Want: s.want}
+	if s.now != nil {
+		p.Followed = s.followed()
+	}
+	p.Lead = s.leads()
 	p.Ring = s.next()
 	return p, s.mem, s.why
 }
@@ -84,14 +107,18 @@ func (s *ringStep) next() world.Ring {
 	if dead := s.dead(); len(dead) > 0 {
 		return s.bury(dead)
 	}
+	if back := s.revived(); len(back) > 0 {
+		return s.unbury(back)
+	}
 	switch s.now.Phase {
 	case world.RingPrepare:
 		return s.prepared()
 	case world.RingDrain:
 		return s.drained()
-	}
-	if !s.wanted(s.now.Members) {
-		return s.prepare()
+	case world.RingStable:
+		if !s.wanted(s.now.Members) {
+			return s.prepare()
+		}
 	}
 	return *s.now
 }
@@ -123,7 +150,9 @@ func (s *ringStep) prepared() world.Ring {
 }
 
 // drained ends a change when its time is over. Going back to the ring before
-// is safe at once, because every node knows both.
+// is safe at once, because every node knows both. Who wants to leave does not
+// wait when only dead nodes are remembered: nobody could find anything there. Nor
+// does a node that is back, when it seems to stay.
 func (s *ringStep) drained() world.Ring {
 	over := s.v.Now.Sub(s.mem.Since) >= s.v.L4Drain
 	switch {
@@ -131,14 +160,39 @@ func (s *ringStep) drained() world.Ring {
 		if over {
 			return s.change(s.now.Reason, world.RingStable, s.now.Members, nil)
 		}
-	case s.wanted(s.now.Other):
-		if s.followed() {
-			return s.change(s.difference(), world.RingDrain, s.now.Other, s.now.Members)
+	case s.wanted(unmarked(s.now.Other)):
+		if s.followed() && s.stay() {
+			return s.change(s.difference(), world.RingDrain, s.want, s.now.Members)
 		}
-	case over:
+		if over {
+			return s.prepare()
+		}
+	case over || s.mourns() && s.leaving():
 		return s.prepare()
 	}
 	return *s.now
+}
+
+// unmarked returns ms without saying who is dead.
+func unmarked(ms []world.RingMember) []world.RingMember {
+	out := slices.Clone(ms)
+	for i := range out {
+		out[i].Gone = false
+	}
+	return out
+}
+
+// mourns reports whether the ring before differs by dead nodes alone.
+func (s *ringStep) mourns() bool {
+	left := slices.DeleteFunc(slices.Clone(s.now.Other), func(m world.RingMember) bool { return m.Gone })
+	return slices.Equal(left, s.now.Members)
+}
+
+// leaving reports whether a node that has a share should have none.
+func (s *ringStep) leaving() bool {
+	return slices.ContainsFunc(s.now.Members, func(m world.RingMember) bool {
+		return !slices.ContainsFunc(s.want, func(w world.RingMember) bool { return w.Node == m.Node })
+	})
 }
 
 // bury takes dead nodes out. What they had goes to the others; nothing is sent
@@ -160,7 +214,27 @@ func (s *ringStep) bury(dead []string) world.Ring {
 	for i := range other {
 		other[i].Gone = other[i].Gone || gone(other[i])
 	}
-	return s.change(strings.Join(dead, ", ")+" is dead", world.RingDrain, members, other)
+	return s.change(s.obituary(dead), world.RingDrain, members, other)
+}
+
+// obituary says what became of the dead.
+func (s *ringStep) obituary(dead []string) string {
+	parts := make([]string, len(dead))
+	for i, name := range dead {
+		n := s.node(name)
+		parts[i] = name + pick(n != nil && n.Status == world.Left, " has left", " is dead")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// unbury makes the connections of nodes findable again that were believed dead
+// and were not.
+func (s *ringStep) unbury(back []string) world.Ring {
+	other := slices.Clone(s.now.Other)
+	for i := range other {
+		other[i].Gone = other[i].Gone && !slices.Contains(back, other[i].Node)
+	}
+	return s.change(strings.Join(back, ", ")+" was not dead", world.RingDrain, s.now.Members, other)
 }
 
 // change returns the next generation.
@@ -171,77 +245,6 @@ func (s *ringStep) change(reason string, phase world.RingPhase, members, other [
 	}
 	s.why = append(s.why, Reason{"ring-" + string(phase), s.geo.Name, fmt.Sprintf("generation %d: %s", r.Generation, reason)})
 	return r
-}
-
-// dead returns the nodes that the ring in force counts on and that are dead.
-func (s *ringStep) dead() []string {
-	var names []string
-	note := func(ms []world.RingMember) {
-		for _, m := range ms {
-			if !m.Gone && !s.live(m.Node) && !slices.Contains(names, m.Node) {
-				names = append(names, m.Node)
-			}
-		}
-	}
-	note(s.now.Members)
-	note(s.now.Other)
-	slices.Sort(names)
-	return names
-}
-
-// followed reports whether every live node of the ring follows the generation
-// in force, or has had the time to.
-func (s *ringStep) followed() bool {
-	if s.v.Now.Sub(s.mem.Since) >= ringAnswer {
-		return true
-	}
-	for _, m := range slices.Concat(s.now.Members, s.now.Other) {
-		n := s.node(m.Node)
-		if m.Gone || n == nil || n.Record == nil || n.Record.L4 == nil {
-			continue
-		}
-		if n.Record.L4.Applied < s.now.Generation {
-			return false
-		}
-	}
-	return true
-}
-
-// leads reports whether this node writes the ring: it is the first by name of
-// the live nodes that have a packet path.
-func (s *ringStep) leads() bool {
-	if s.v.Now.Sub(s.v.Started) < ringSettle {
-		return false
-	}
-	first := ""
-	for i := range s.geo.Nodes {
-		n := &s.geo.Nodes[i]
-		if (first == "" || n.Name < first) && s.live(n.Name) && n.Record != nil && n.Record.L4 != nil {
-			first = n.Name
-		}
-	}
-	return first != "" && first == s.v.World.Node
-}
-
-// eligible reports whether n should have a share.
-func (s *ringStep) eligible(n *world.Node) bool {
-	return s.live(n.Name) && n.Record != nil && n.Record.L4 != nil && n.Record.L4.Ready && n.Record.L4.Weight > 0 &&
-		s.v.nodeOrder(n.Name) == nil
-}
-
-// live reports whether a node of this geo runs, as far as this one can see.
-func (s *ringStep) live(name string) bool {
-	n := s.node(name)
-	return n != nil && n.Status == world.Joined && n.Alive
-}
-
-func (s *ringStep) node(name string) *world.Node {
-	for i := range s.geo.Nodes {
-		if s.geo.Nodes[i].Name == name {
-			return &s.geo.Nodes[i]
-		}
-	}
-	return nil
 }
 
 // difference says in words why the ring changes.
@@ -278,7 +281,3 @@ func (s *ringStep) left(name string) string {
 	}
 	return " is not ready to serve"
 }
-
-// nodeOrder returns the operator's order in force that drains the node, nil
-// when there is none.
-func (v *View) nodeOrder(node string) *world.Order { return v.order(world.DrainNode, node) }

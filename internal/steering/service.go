@@ -68,13 +68,25 @@ func elsewhere(v *View, service string) []string {
 }
 
 // draining reports whether an operator moves traffic away from g: from the geo,
-// or from each of its nodes.
+// or from each of its nodes that are there.
 func draining(v *View, g *world.Geo) bool {
 	if v.drainOrder(g.Name) != nil {
 		return true
 	}
-	return len(g.Nodes) > 0 && !slices.ContainsFunc(g.Nodes, func(n world.Node) bool { return v.nodeOrder(n.Name) == nil })
+	drained := 0
+	for i := range g.Nodes {
+		switch n := &g.Nodes[i]; {
+		case v.nodeOrder(n.Name) != nil:
+			drained++
+		case n.Status == world.Joined:
+			return false
+		}
+	}
+	return drained > 0
 }
+
+// Drained reports whether an operator moves traffic away from g, as w has it.
+func Drained(w *world.World, g *world.Geo) bool { return draining(&View{Now: w.At, World: w}, g) }
 
 // rate writes requests/s for people.
 func rate(x float64) string {

@@ -32,6 +32,8 @@ type VIPView struct {
 	Services []string // on its listeners
 	// ListenersUp: every listener of the VIP accepts. Hard.
 	ListenersUp bool
+	// ListenersWhy says why not; "": a listener does not accept.
+	ListenersWhy string
 	// ProxyAlive is when the request path last proved that it runs; zero: never.
 	// Hard.
 	ProxyAlive time.Time
