@@ -3,9 +3,13 @@
 //
 // A [Machine] reads /proc and /sys; what the kernel tells only through system
 // calls is read by functions of their own ([ReadNIC], [ReadClock], …) into plain
-// values. Pure functions judge both and return a [Finding] each. The package
-// changes nothing, and what it cannot see without a privilege is a warning that
-// says so.
+// values. Pure functions judge both and return a [Finding] each. What they cannot
+// see without a privilege is a warning that says so.
+//
+// The one thing that the package changes is the addresses of lo: [Addresses]
+// keeps VIPs there and remembers, across the end of the process, what it added;
+// [Cleanup] takes that away. Kernel settings, routes and other interfaces are
+// never changed.
 package host
 
 import (

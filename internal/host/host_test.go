@@ -192,8 +192,8 @@ func TestNIC(t *testing.T) {
 		{"nothing known", host.NIC{Name: "usb0", MTU: 1500, Up: true}, []string{"ok usb0: native XDP unknown (the driver is not told), queues unknown, LRO unknown", "ok usb0 1500"}},
 		{"another driver, in use, down", host.NIC{Name: "e;x", MTU: 1280, Driver: "r8169", XDP: "generic", LRO: off, Queues: 2}, []string{
 			"ok e;x r8169: native XDP unknown for this driver, 2 queues, LRO off",
-			"warn e;x r8169: an XDP program is attached (generic) | if it is not edged's: ip link set dev 'e;x' xdp off (by hand)",
 			"warn e;x r8169: the link is down | ip link set dev 'e;x' up",
+			"warn e;x r8169: an XDP program is attached (generic) | if it is not edged's: ip link set dev 'e;x' xdp off (by hand)",
 			"warn e;x 1280 < 1500: larger packets depend on path MTU discovery | if the network behind it carries that: ip link set dev 'e;x' mtu 1500 (by hand)",
 		}},
 		{"too small", host.NIC{Name: "ppp0", MTU: 1247, Up: true, Queues: 1, LRO: off}, []string{

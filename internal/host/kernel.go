@@ -21,6 +21,8 @@ type Capability uint
 const (
 	NetBindService Capability = 10
 	NetAdmin       Capability = 12
+	NetRaw         Capability = 13
+	PerfMon        Capability = 38
 	BPF            Capability = 39
 )
 
@@ -30,6 +32,10 @@ func (c Capability) String() string {
 		return "CAP_NET_BIND_SERVICE"
 	case NetAdmin:
 		return "CAP_NET_ADMIN"
+	case NetRaw:
+		return "CAP_NET_RAW"
+	case PerfMon:
+		return "CAP_PERFMON"
 	case BPF:
 		return "CAP_BPF"
 	}
@@ -127,6 +133,18 @@ func (m Machine) capabilities(needs []Need) (string, []Finding) {
 		return "", bad
 	}
 	return strings.Join(held, " ") + " held", bad
+}
+
+// Holds reports whether this process has a capability now.
+func (m Machine) Holds(c Capability) (bool, error) {
+	set, _, err := m.effective()
+	return set&(1<<c) != 0, err
+}
+
+// IsRoot reports whether this process runs as root.
+func (m Machine) IsRoot() bool {
+	_, root, err := m.effective()
+	return err == nil && root
 }
 
 // effective returns this process's effective capabilities, and whether it runs

@@ -2,7 +2,7 @@ package host
 
 import (
 	"fmt"
-	"slices"
+	"runtime"
 	"strings"
 
 	"github.com/safchain/ethtool"
@@ -25,6 +25,11 @@ type NIC struct {
 	Driver string // "": not known
 	LRO    *bool  // large receive offload; nil: not known
 	Queues int    // that receive; 0: not known
+
+	MaxQueues   int     // that there could be; 0: not known
+	CPUs        int     // of the machine
+	XDPProgram  uint32  // ID of the program that is attached; 0: none, or not known
+	XDPFeatures *uint64 // of the driver's native XDP; nil: not known
 }
 
 // ReadNIC asks the kernel about an interface. What the driver does not tell
@@ -35,12 +40,16 @@ func ReadNIC(name string) (NIC, error) {
 		return NIC{}, fmt.Errorf("interface %s: %w", name, err)
 	}
 	a := link.Attrs()
-	n := NIC{Name: name, MTU: a.MTU, Up: a.OperState == netlink.OperUp || a.OperState == netlink.OperUnknown}
+	n := NIC{Name: name, MTU: a.MTU, CPUs: runtime.NumCPU(), Up: a.OperState == netlink.OperUp || a.OperState == netlink.OperUnknown}
 	if a.Xdp != nil && a.Xdp.Attached {
 		n.XDP = map[uint32]string{1: "native", 2: "generic", 3: "offloaded"}[a.Xdp.AttachMode] // XDP_ATTACHED_*
 		if n.XDP == "" {
 			n.XDP = "several modes"
 		}
+		n.XDPProgram = a.Xdp.ProgId
+	}
+	if features, err := xdpFeatures(a.Index); err == nil {
+		n.XDPFeatures = &features
 	}
 	tool, err := ethtool.NewEthtool()
 	if err != nil {
@@ -56,7 +65,7 @@ func ReadNIC(name string) (NIC, error) {
 		}
 	}
 	if c, err := tool.GetChannels(name); err == nil {
-		n.Queues = int(c.CombinedCount + c.RxCount)
+		n.Queues, n.MaxQueues = int(c.CombinedCount+c.RxCount), int(c.MaxCombined+c.MaxRx)
 	}
 	return n, nil
 }
@@ -69,17 +78,23 @@ var nativeXDP = []string{
 	"mvneta", "mvpp2", "nfp", "nicvf", "qede", "rvu-nicpf", "rvu-nicvf", "sfc", "st_gmac", "stmmaceth", "tun", "veth", "virtio_net", "xen_netfront",
 }
 
-// Judge says whether packet programs can run on the interface.
+// title is how findings name the interface.
+func (n NIC) title() string { return strings.TrimSpace(n.Name + " " + n.Driver) }
+
+// Judge says whether packet programs could run on the interface.
 func (n NIC) Judge() []Finding {
-	facts := []string{}
-	switch {
-	case n.Driver == "":
-		facts = append(facts, "native XDP unknown (the driver is not told)")
-	case slices.Contains(nativeXDP, n.Driver):
-		facts = append(facts, "native XDP likely")
-	default:
-		facts = append(facts, "native XDP unknown for this driver")
+	out := n.judge(PacketPath{})
+	if n.XDP != "" {
+		out = append(out, warn(AreaNIC, "%s: an XDP program is attached (%s)", n.title(), n.XDP).
+			advise("if it is not edged's: ip link set dev %s xdp off", Quote(n.Name)))
 	}
+	return out
+}
+
+// judge says what every interface should have.
+func (n NIC) judge(p PacketPath) []Finding {
+	_, native := n.native()
+	facts := []string{native}
 	if n.Queues > 0 {
 		facts = append(facts, plural(n.Queues, "queue"))
 	} else {
@@ -90,19 +105,22 @@ func (n NIC) Judge() []Finding {
 	} else if !*n.LRO {
 		facts = append(facts, "LRO off")
 	}
-	name := strings.TrimSpace(n.Name + " " + n.Driver)
+	if p.Own {
+		facts = append(facts, "edged's packet program attached ("+n.XDP+")")
+	}
+	name := n.title()
 	var out []Finding
 	if n.LRO != nil && *n.LRO {
 		out = append(out, fail(AreaNIC, "%s: LRO is on, native XDP cannot attach", name).mend("ethtool -K "+Quote(n.Name)+" lro off"))
 	} else {
 		out = append(out, ok(AreaNIC, "%s: %s", name, strings.Join(facts, ", ")))
 	}
-	if n.XDP != "" {
-		out = append(out, warn(AreaNIC, "%s: an XDP program is attached (%s)", name, n.XDP).
-			advise("if it is not edged's: ip link set dev %s xdp off", Quote(n.Name)))
-	}
 	if !n.Up {
-		out = append(out, warn(AreaNIC, "%s: the link is down", name).mend("ip link set dev "+Quote(n.Name)+" up"))
+		down := warn(AreaNIC, "%s: the link is down", name)
+		if p.Mode != "" {
+			down.Verdict = Fail
+		}
+		out = append(out, down.mend("ip link set dev "+Quote(n.Name)+" up"))
 	}
 	return out
 }

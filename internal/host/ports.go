@@ -126,6 +126,7 @@ type Port struct {
 	Address netip.AddrPort
 	For     string // who: "listener web"
 	VIP     bool   // the address belongs on lo, whatever machine this is
+	Adds    bool   // edged adds it to lo when it starts
 }
 
 func (p Port) String() string { return fmt.Sprintf("%s/%s", p.Address, p.Network) }
@@ -142,6 +143,9 @@ func (m Machine) Port(p Port, sockets []Socket, local bool, own string) Finding 
 	if local {
 		return ok(AreaPorts, "%s (%s) is free", p, p.For)
 	}
+	if p.Adds {
+		return ok(AreaPorts, "%s (%s) is free; edged adds the address to lo", p, p.For)
+	}
 	f := fail(AreaPorts, "%s (%s): the address is not on this machine", p, p.For)
 	family := "ipv4"
 	if p.Address.Addr().Is6() {
@@ -152,7 +156,7 @@ func (m Machine) Port(p Port, sockets []Socket, local bool, own string) Finding 
 		f.Text += "; it can be bound (ip_nonlocal_bind), but nothing for it is delivered"
 	}
 	if p.VIP {
-		return f.mend(fmt.Sprintf("ip address add %s/%d dev lo", p.Address.Addr(), p.Address.Addr().BitLen()))
+		return f.mend(AddCommand(p.Address.Addr()))
 	}
 	return f.advise("correct the address of %s, or assign it", p.For)
 }

@@ -87,6 +87,49 @@ func (m Machine) rpFilter(interfaces []string) []Finding {
 	return bad
 }
 
+// Values with which the kernel keeps the addresses of lo to itself on a segment:
+// it answers ARP for those of the interface alone, and asks from one that fits.
+const (
+	arpIgnore   = 1
+	arpAnnounce = 2
+)
+
+// ARP judges, for the interfaces, whether hosts behind them may hear of IPv4
+// addresses on lo.
+func (m Machine) ARP(interfaces []string) []Finding {
+	var out []Finding
+	for _, w := range []struct {
+		name  string
+		least int
+		cost  string
+	}{
+		{"arp_ignore", arpIgnore, "it answers ARP for VIPs on lo, and takes them from other edges on the segment"},
+		{"arp_announce", arpAnnounce, "it asks for routers in the name of VIPs on lo, which many do not answer"},
+	} {
+		const dir = "net.ipv4.conf."
+		all, err := m.number(sysctlFile(dir + "all." + w.name))
+		if err != nil {
+			out = append(out, warn(AreaSysctl, "%s unknown: %s", dir+"all."+w.name, unseen(err)))
+			continue
+		}
+		var low []string
+		for _, name := range interfaces {
+			// The kernel takes the larger of all and the interface's own.
+			v, err := m.number("proc/sys/net/ipv4/conf/" + name + "/" + w.name)
+			if err == nil && max(all, v) < w.least {
+				low = append(low, name)
+			}
+		}
+		if len(low) > 0 {
+			out = append(out, setSysctl(warn(AreaSysctl, "%s < %d on %s: %s", w.name, w.least, strings.Join(low, " "), w.cost), dir+"all."+w.name, fmt.Sprint(w.least)))
+		}
+	}
+	if len(out) == 0 && len(interfaces) > 0 {
+		return []Finding{ok(AreaSysctl, "arp_ignore and arp_announce keep VIPs on lo off %s", strings.Join(interfaces, " "))}
+	}
+	return out
+}
+
 // TCP judges congestion control.
 func (m Machine) TCP() []Finding {
 	s, err := m.text("proc/sys/net/ipv4/tcp_available_congestion_control")
