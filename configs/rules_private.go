@@ -18,8 +18,6 @@ func rulePrivateListeners(c *check) {
 		at := func(field string) string { return fmt.Sprintf("listeners[%d].%s", i, field) }
 		if len(l.VIPs) > 0 {
 			c.errorf(at("vips"), "private-vips", "listener %s is private, and a VIP's traffic is public: give bind in place of vips", l.Name)
-		} else if len(l.Bind) == 0 {
-			c.errorf(at("private"), "required", "bind is required with private: an address of this machine that apps of this geo reach, like 10.0.1.2:80")
 		}
 		if l.RedirectHTTPS {
 			c.errorf(at("redirect_https"), "private-redirect", "listener %s is private: it serves apps, and redirects nobody", l.Name)

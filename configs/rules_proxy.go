@@ -21,6 +21,8 @@ func ruleListenerPlace(c *check) {
 		}
 		switch {
 		case len(l.Bind) > 0:
+		case l.Private && len(l.VIPs) == 0:
+			c.errorf(fmt.Sprintf("listeners[%d]", i), "listener-place", "listener %s listens nowhere: give bind, an address of this machine that apps of this geo reach, like 10.0.1.2:80", l.Name)
 		case len(l.VIPs) == 0:
 			c.errorf(fmt.Sprintf("listeners[%d]", i), "listener-place", "listener %s listens nowhere: give bind, or vips and port", l.Name)
 		case l.Port == 0:

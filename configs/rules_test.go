@@ -31,6 +31,12 @@ func vip(fields string) string {
 	return whole + "vips: [{name: www, prefixes: [203.0.113.0/24, '2001:db8:a::/48'], " + fields + "}]\n"
 }
 
+// l4 returns a whole configuration with a packet path.
+func l4(node, section string) string {
+	n := strings.Replace(whole, "  number: 1\n", "  number: 1\n  "+strings.TrimPrefix(node, "number: 1")+"\n", 1)
+	return n + www + "l4: " + section + "\n"
+}
+
 func TestRules(t *testing.T) {
 	for _, tt := range []struct {
 		name, sections string
@@ -50,6 +56,24 @@ func TestRules(t *testing.T) {
 		{
 			"backends of one name", "services: [{name: shop, hosts: ['*'], backends: [{name: a, url: 'http://127.0.0.1:1'}, {name: a, url: 'http://127.0.0.1:2'}]}]\n",
 			[]string{`error: services[0].backends[1].name: "a" is already the name of services[0].backends[0]: names are unique in services[0].backends`},
+		},
+
+		{"l4", l4("interfaces: [eno1, eno2]", "{mode: native, forward: ipip, drain: 1s, pins: /sys/fs/bpf/edged}"), nil},
+		{"l4 off", "l4: {mode: off}\n", nil},
+		{"l4 without interfaces", l4("number: 1", "{}"), []string{`error: l4: node.interfaces is required with l4: where do packets for VIPs arrive on this machine?`}},
+		{"l4 alone", "l4: {}\n", []string{`error: l4: l4 needs the section node, with interfaces and number`}},
+		{
+			"l4 values", l4("interfaces: [eno1, eno1, a b]", "{drain: 100ms, pins: pins}"),
+			[]string{
+				`error: node.interfaces[1]: eno1 is named twice`,
+				`error: node.interfaces[2]: "a b" is not the name of an interface`,
+				`error: l4: drain 100ms is below 1s: a change would cut connections`,
+				`error: l4: pins "pins": want a path that begins with /`,
+			},
+		},
+		{
+			"l4 without addresses", strings.Replace(l4("interfaces: [eno1]", "{}"), "addresses: [203.0.113.1], ", "", 1),
+			[]string{`error: l4: l4 has nothing to do: no VIP has addresses`},
 		},
 
 		{"geos without node", oneGeo, []string{`error: geos: geos are given, but no node: which of them is this machine in? Give node.geo, here or in node.yaml`}},
@@ -242,6 +266,32 @@ func TestRules(t *testing.T) {
 			[]string{`error: listeners[0].redirect_https: listener web already is https: redirect_https belongs to the plain one`},
 		},
 		{"h3 without TLS", "listeners: [{name: web, bind: ['127.0.0.1:443'], protocols: [h1, h3]}]\n", []string{`error: listeners[0].protocols[1]: h3 needs tls: QUIC is always encrypted (RFC 9001)`}},
+		{"private", whole + www + "listeners: [{name: calls, private: true, bind: ['10.0.1.2:80', '[fd00::2]:80', '198.51.100.1:80']}]\n", nil},
+		{
+			"private of a VIP", whole + www + "listeners: [{name: calls, private: true, vips: [www], port: 80}]\n",
+			[]string{`error: listeners[0].vips: listener calls is private, and a VIP's traffic is public: give bind in place of vips`},
+		},
+		{
+			"private nowhere", "listeners: [{name: calls, private: true}]\n",
+			[]string{`error: listeners[0]: listener calls listens nowhere: give bind, an address of this machine that apps of this geo reach, like 10.0.1.2:80`},
+		},
+		{"private where a VIP is", whole + www + "listeners: [{name: calls, private: true, bind: ['203.0.113.9:80', '0.0.0.0:81', '224.0.0.1:82']}]\n", []string{
+			`error: listeners[0].bind[0]: 203.0.113.9 is inside VIP www. A private listener needs a unicast address: anycast would bring strangers, and the apps of another geo`,
+			`error: listeners[0].bind[1]: 0.0.0.0 is every address of this machine, VIPs too: name one that apps of this geo reach, like 10.0.1.2`,
+			`error: listeners[0].bind[2]: 224.0.0.1 is no unicast address`,
+		}},
+		{
+			"private redirect", "listeners: [{name: calls, private: true, bind: ['10.0.1.2:80'], redirect_https: true}]\n",
+			[]string{`error: listeners[0].redirect_https: listener calls is private: it serves apps, and redirects nobody`},
+		},
+		{
+			"private without service", "listeners: [{name: web, bind: ['127.0.0.1:80']}, {name: calls, private: true, bind: ['10.0.1.2:80']}]\n" + service + ", listeners: [web]}]\n",
+			[]string{`warning: listeners[1].private: no service is on the private listener calls: name it in their listeners, or give them none`},
+		},
+		{
+			"hosts do not clash on a private listener", "listeners: [{name: calls, private: true, bind: ['10.0.1.2:80']}]\n" +
+				service + "}, {name: two, hosts: ['*'], backends: [{name: a, url: 'http://127.0.0.1:1'}]}]\n", nil,
+		},
 		{"no source", "certificates: [{name: m}]\n", []string{`error: certificates[0]: certificate m comes from nowhere: give files, or self_signed: true`}},
 		{"two sources", "certificates: [{name: m, self_signed: true, domains: [a], files: {cert: /c, key: /k}}]\n", []string{`error: certificates[0].self_signed: certificate m has files and is self_signed: want one of them`}},
 		{"domains with files", "certificates: [{name: m, domains: [a], files: {cert: /c, key: /k}}]\n", []string{`error: certificates[0].domains: a certificate from files has its names in it`}},

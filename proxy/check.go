@@ -34,6 +34,14 @@ func (e *Exchange) check() *message.Response {
 	return nil
 }
 
+// routeOn finds the service of a request through l.
+func (e *Exchange) routeOn(l *listener) *message.Response {
+	if l.cfg.Private {
+		return e.routeCall(l)
+	}
+	return e.route(l.table)
+}
+
 // route finds the service. The raw path and its normal form must lead to the
 // same one: a backend gets the raw form, and must not be reached past a rule
 // that its normal form falls under.

@@ -18,6 +18,7 @@ type ListenerConfig struct {
 	Port           uint16         `json:"port,omitempty" yaml:"port"`                                                // at the VIPs' addresses
 	Protocols      []string       `json:"protocols,omitempty" yaml:"protocols" jsonschema:"enum=h1,enum=h2,enum=h3"` // default h1 and h2; h3 adds UDP and Alt-Svc
 	TLS            *TLSConfig     `json:"tls,omitempty" yaml:"tls"`                                                  // absent: plain text
+	Private        bool           `json:"private,omitempty" yaml:"private"`                                          // this geo's apps only: takes SERVICE.internal here and GEO.SERVICE.internal there; bind at a unicast address, never a VIP
 	RedirectHTTPS  bool           `json:"redirect_https,omitempty" yaml:"redirect_https"`                            // answer every request with a redirect to https
 	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" yaml:"trusted_proxies"`                          // whose X-Forwarded-For names the client
 	Limits         ListenerLimits `json:"limits,omitzero" yaml:"limits"`                                             // what one client can make it hold

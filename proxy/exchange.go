@@ -19,6 +19,7 @@ import (
 type Exchange struct {
 	proxy   *Proxy
 	service *service // nil until routed
+	call    *call    // nil unless it came through a private listener
 
 	// req is what the client sent, without what only edges may say and what an
 	// untrusted client says of others. Every try starts from it.
@@ -97,7 +98,7 @@ func (e *Exchange) checked(ctx context.Context, l *listener) *message.Response {
 	if e.req.Target == "*" {
 		return answer(204, "", message.Field{Name: "Allow", Value: allowed})
 	}
-	if resp := e.route(l.table); resp != nil {
+	if resp := e.routeOn(l); resp != nil {
 		return resp
 	}
 	if resp := e.limit(l.maxBody); resp != nil {
@@ -109,7 +110,11 @@ func (e *Exchange) checked(ctx context.Context, l *listener) *message.Response {
 
 // run has the request served and follows the instructions of apps.
 func (e *Exchange) run(ctx context.Context) *message.Response {
-	resp := e.first(ctx)
+	first := e.first
+	if e.call != nil {
+		first = e.called
+	}
+	resp := first(ctx)
 	for replay.Present(resp.Header) && !e.service.cfg.Replay.Ignored() {
 		resp = e.replay(ctx, resp)
 	}

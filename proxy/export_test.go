@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
 
 	"anyedge/internal/message"
@@ -22,4 +24,14 @@ func ParseAuthority(s string) (host, port string, err error) {
 func ParseInbound(h message.Header, from string) (visited []string, client netip.AddrPort, want float64, err error) {
 	in, err := parseInbound(h, from)
 	return in.visited, in.client, in.want, err
+}
+
+// ServeThrough serves a request as the engines of a listener have it served.
+func (p *Proxy) ServeThrough(ctx context.Context, name string, r *message.Request) (*message.Response, error) {
+	for _, l := range p.listeners {
+		if l.cfg.Name == name {
+			return p.serve(ctx, l, r)
+		}
+	}
+	return nil, fmt.Errorf("no listener %s", name)
 }

@@ -36,7 +36,7 @@ type listener struct {
 	addresses []netip.AddrPort
 	proxy     *Proxy
 	log       *slog.Logger
-	table     *table
+	table     *table // without routes where the listener is private
 	protocols []string
 	tls       *tls.Config // of TCP; nil: plain text
 	quic      *tls.Config // of UDP; nil: no h3
@@ -46,11 +46,13 @@ type listener struct {
 	engines engines
 
 	bound atomic.Pointer[[]netip.AddrPort] // nil while it does not accept
+	late  atomic.Pointer[[]netip.AddrPort] // still to be bound; nil: none
 
 	// Owned by the goroutine in Run.
 	sockets []net.Listener
 	packets []net.PacketConn
 	serving sync.WaitGroup // accept loops and handshakes
+	refused string         // why a late address was not bound, as logged last
 }
 
 // newListener checks a listener's configuration and compiles its routes.
@@ -64,11 +66,11 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 	if len(l.Addresses) == 0 {
 		errs = append(errs, errors.New("has no address: give bind, or vips with addresses and a port"))
 	}
-	errs = append(errs, one.setProtocols())
+	errs = append(errs, c.checkPrivate(), one.setProtocols())
 	errs = append(errs, one.setTLS(p.setup.Certificates))
 	var mine []*service
 	for _, s := range p.services {
-		if s.on(c.Name) {
+		if s.on(c.Name) && !c.Private {
 			mine = append(mine, s)
 		}
 	}
@@ -144,10 +146,10 @@ func (l *listener) serviceNames() []string {
 	return names
 }
 
-// httpsPort is the port of the first listener with TLS, 0 for none.
+// httpsPort is the port of the first public listener with TLS, 0 for none.
 func httpsPort(ls []Listener) uint16 {
 	for _, l := range ls {
-		if l.Config.TLS == nil {
+		if l.Config.TLS == nil || l.Config.Private {
 			continue
 		}
 		for _, a := range l.Addresses {

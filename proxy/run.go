@@ -15,7 +15,9 @@ import (
 
 // Run binds every listener and serves until ctx ends; ready is called when all
 // accept. Then it takes no new connection, lets running requests end for at
-// most ShutdownMax, and closes. A listener that cannot be bound is the error.
+// most ShutdownMax, and closes. A listener that cannot be bound is the error,
+// but for an address of a VIP that is not on this machine: that one is bound when
+// it comes.
 func (p *Proxy) Run(ctx context.Context, ready func()) error {
 	// Pools and engines outlive ctx: running requests need them.
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -30,7 +32,7 @@ func (p *Proxy) Run(ctx context.Context, ready func()) error {
 	defer stopAccepting()
 	p.start(own, accepting, &running)
 	ready()
-	<-ctx.Done()
+	p.bindLate(ctx, own, accepting)
 	p.drain(own, stopAccepting)
 	return nil
 }
@@ -60,10 +62,14 @@ func (l *listener) bind(ctx context.Context, a netip.AddrPort) (err error) {
 			break
 		}
 	}
-	if err != nil {
-		return explainBind(err, a)
+	switch {
+	case err == nil:
+		return nil
+	case l.waitsFor(err):
+		l.wait(a)
+		return nil
 	}
-	return nil
+	return explainBind(err, a)
 }
 
 // bindOnce opens a TCP and a UDP socket, as far as the protocols need them, on
@@ -124,35 +130,10 @@ func (p *Proxy) start(ctx, accepting context.Context, running *sync.WaitGroup) {
 		running.Go(func() { p.passOn(ctx, s.pool.Changed()) })
 	}
 	for _, l := range p.listeners {
-		l.start(accepting)
+		l.serve(accepting, l.sockets, l.packets, l.missing())
 	}
 	running.Go(func() { p.heartbeat(ctx) })
 	p.changed.set()
-}
-
-// start serves the listener's sockets.
-func (l *listener) start(ctx context.Context) {
-	var bound []netip.AddrPort
-	for _, s := range l.sockets {
-		bound = append(bound, s.Addr().(*net.TCPAddr).AddrPort())
-	}
-	for _, s := range l.packets {
-		if len(l.sockets) == 0 {
-			bound = append(bound, s.LocalAddr().(*net.UDPAddr).AddrPort())
-		}
-	}
-	l.bound.Store(&bound)
-	for _, s := range l.sockets {
-		l.serving.Go(func() { l.accept(ctx, s) })
-	}
-	for _, s := range l.packets {
-		l.serving.Go(func() {
-			if err := l.engines.h3.Serve(s); err != nil && l.bound.Load() != nil {
-				l.log.Error("h3 ended", "err", err)
-			}
-		})
-	}
-	l.log.Info("listening", "addresses", bound, "protocols", l.protocols)
 }
 
 func (p *Proxy) runPool(ctx context.Context, s *service) {

@@ -72,8 +72,10 @@ type ListenerStatus struct {
 	Services  []string // reached through it
 	Protocols []string
 	TLS       bool
+	Private   bool             // of this geo's apps
 	Addresses []netip.AddrPort // bound; empty while it is not up
-	Up        bool             // accepts
+	Missing   []netip.AddrPort // of VIPs, not on this machine so far
+	Up        bool             // accepts at one address at least
 }
 
 // Listeners returns the state of every listener, in the order configured.
@@ -82,10 +84,10 @@ func (p *Proxy) Listeners() []ListenerStatus {
 	for i, l := range p.listeners {
 		out[i] = ListenerStatus{
 			Name: l.cfg.Name, VIPs: l.cfg.VIPs, Services: l.serviceNames(),
-			Protocols: l.protocols, TLS: l.tls != nil,
+			Protocols: l.protocols, TLS: l.tls != nil, Private: l.cfg.Private,
 		}
 		if bound := l.bound.Load(); bound != nil {
-			out[i].Addresses, out[i].Up = *bound, true
+			out[i].Addresses, out[i].Missing, out[i].Up = *bound, l.missing(), len(*bound) > 0
 		}
 	}
 	return out

@@ -33,8 +33,7 @@ func (e *Exchange) first(ctx context.Context) *message.Response {
 	}
 	switch d.Verdict {
 	case admission.Refuse:
-		e.note("refused at the door: every geo is full")
-		return e.refuse(503, "every place that could serve this is full", retryAfter())
+		return e.full()
 	case admission.Relay:
 		resp, err := e.shed(ctx, d)
 		if err != nil {
@@ -53,6 +52,12 @@ func (e *Exchange) first(ctx context.Context) *message.Response {
 		return e.fail(ctx, err)
 	}
 	return resp
+}
+
+// full is the answer when the door says that nobody has room.
+func (e *Exchange) full() *message.Response {
+	e.note("refused at the door: every geo is full")
+	return e.refuse(503, "every place that could serve this is full", retryAfter())
 }
 
 // local has a local backend serve the request.

@@ -2,6 +2,8 @@
 // authoritative for the zone internal. (reserved for private use by ICANN).
 //
 //	SERVICE.internal  A, AAAA, SRV   the healthy backends of this geo alone
+//	GEO.SERVICE.internal             this edge's private listener, which takes
+//	                                 a request with that host to that geo
 //	geos.internal     TXT            every geo, its state and round-trip time
 //
 // A [Server] listens on one private address, UDP and TCP, and takes what it
@@ -46,6 +48,9 @@ type ServiceAnswer struct {
 	Backends []Backend // those that an address record can name
 	LeftOut  int       // further backends: their URL has a host name or a socket
 	Reported bool      // every backend has been judged at least once
+	// Private is where this edge takes requests for GEO.SERVICE.internal: a
+	// listener's addresses, all with the same port; empty: nowhere.
+	Private []netip.AddrPort
 }
 
 // A Backend is one instance of a service.

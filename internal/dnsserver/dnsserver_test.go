@@ -68,6 +68,9 @@ func fleet() source {
 			{Name: "named", Reported: true, LeftOut: 2, Backends: backends("10.0.1.41:80")},
 			{Name: "elsewhere", Reported: true, LeftOut: 1},
 			{Name: "empty", Reported: true},
+			{Name: "calls", Reported: true, Backends: backends("10.0.1.61:80"), Private: []netip.AddrPort{
+				netip.MustParseAddrPort("10.0.1.2:8080"), netip.MustParseAddrPort("10.0.1.3:8080"), netip.MustParseAddrPort("[fd00::2]:8080"),
+			}},
 			{Name: "pair", Reported: true, Backends: backends("10.0.1.51:80", "10.0.1.51:81")},
 			{Name: "wide", Reported: true, Backends: many(200)},
 			{Name: "huge", Reported: true, Backends: many(3000)},

@@ -112,8 +112,9 @@ func (s *Server) child(label string, q dns.Question) name {
 	return n
 }
 
-// grandchild returns the records of LABEL.SERVICE.internal: the address of a
-// backend, named so by SRV records. It stays while the backend is ill.
+// grandchild returns the records of LABEL.SERVICE.internal: a geo's service, or
+// the address of a backend, named so by SRV records, which stays while the
+// backend is ill.
 func (s *Server) grandchild(label, serviceName string, q dns.Question) name {
 	svc := service(s.src.Services(), serviceName)
 	if svc == nil {
@@ -126,10 +127,32 @@ func (s *Server) grandchild(label, serviceName string, q dns.Question) name {
 	}
 	for _, g := range s.src.World().Geos {
 		if g.Name == label {
-			return name{note: fmt.Sprintf("no listener here is private: calls of %s by name need one", label)}
+			return svc.in(label, q)
 		}
 	}
 	return name{}
+}
+
+// in returns what the name of the service in one geo has for q: where this edge
+// takes calls of it. The target of an SRV record is the name itself, for it is
+// the host that a request must have.
+func (a *ServiceAnswer) in(geo string, q dns.Question) name {
+	if len(a.Private) == 0 {
+		return name{note: fmt.Sprintf("no private listener here has %s: calls of it in %s by name need one", a.Name, geo)}
+	}
+	n := name{exists: true}
+	for _, at := range a.Private {
+		switch q.Qtype {
+		case dns.TypeA, dns.TypeAAAA:
+			n.records = appendAddress(n.records, q, at.Addr())
+		case dns.TypeSRV:
+			n.extra = append(n.extra, address(q.Name, at.Addr()))
+		}
+	}
+	if q.Qtype == dns.TypeSRV {
+		n.records = []dns.RR{&dns.SRV{Hdr: header(q.Name, dns.TypeSRV), Weight: 1, Port: a.Private[0].Port(), Target: q.Name}}
+	}
+	return n
 }
 
 func service(all []ServiceAnswer, label string) *ServiceAnswer {
