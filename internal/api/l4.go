@@ -12,7 +12,9 @@ type L4 struct {
 	Node       string        `json:"node"`
 	Ring       *L4Ring       `json:"ring"` // null: none is in force
 	Interfaces []L4Interface `json:"interfaces"`
-	Counters   []L4Count     `json:"counters"` // over all interfaces, since the program was loaded
+	Pins       string        `json:"pins,omitempty"`     // the directory that programs are pinned in; they outlive the process
+	Unpinned   string        `json:"unpinned,omitempty"` // why they are not
+	Counters   []L4Count     `json:"counters"`           // over all interfaces, since the program was loaded
 }
 
 // An L4Ring says who owns which share of the connections.
@@ -36,7 +38,10 @@ type L4Member struct {
 // An L4Interface is where the program is, or why it is not.
 type L4Interface struct {
 	Name    string  `json:"name"`
-	Mode    string  `json:"mode"` // native | generic | "": not attached
+	Mode    string  `json:"mode"`              // native | generic | "": not attached
+	Program string  `json:"program,omitempty"` // name/number/tag, as in bpftool
+	Pinned  bool    `json:"pinned"`
+	Adopted bool    `json:"adopted"` // it follows what the process before knew, until the first ring is known
 	Error   string  `json:"error,omitempty"`
 	Address string  `json:"address,omitempty"`
 	Follows uint64  `json:"follows"` // the ring's generation

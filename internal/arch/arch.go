@@ -58,8 +58,8 @@ var Table = map[string][]string{
 var TestOnly = []string{"internal/testpeer", "internal/lab", "internal/lab/netns", "internal/lab/metal"}
 
 // TestMore says what else the tests of a package import: the plans that a
-// proxy's door is given.
-var TestMore = map[string][]string{"proxy": {"internal/steering"}}
+// proxy's door is given, what virtual cables need.
+var TestMore = map[string][]string{"bpf": {"bpf/pass"}, "proxy": {"internal/steering"}}
 
 // StdlibOnly are packages that import nothing outside the standard library
 // and ours.

@@ -44,6 +44,7 @@ type geoLayout struct {
 	Listen           netip.AddrPort // clients
 	Fabric           netip.AddrPort
 	DNS              netip.AddrPort // SERVICE.internal
+	Private          netip.AddrPort // requests of its apps
 	Public           netip.AddrPort // of its fabric, where the links take it
 	Socket           string
 	Config           string
@@ -69,7 +70,7 @@ func newLayout(dir string, userApp bool) (*layout, error) {
 	for _, g := range geoPlans() {
 		n := g.number
 		addr := loopback(geoNet, n)
-		ports, err := freePorts(addr, 3)
+		ports, err := freePorts(addr, 4)
 		if err != nil {
 			return nil, err
 		}
@@ -81,6 +82,7 @@ func newLayout(dir string, userApp bool) (*layout, error) {
 			Listen:   netip.AddrPortFrom(addr, ports[0]),
 			Fabric:   netip.AddrPortFrom(addr, ports[1]),
 			DNS:      netip.AddrPortFrom(addr, ports[2]),
+			Private:  netip.AddrPortFrom(addr, ports[3]),
 			Socket:   filepath.Join(dir, g.name, "edged.sock"),
 			Config:   filepath.Join(dir, g.name, "edged.yaml"),
 			Log:      filepath.Join(dir, g.name, "edged.log"),
@@ -109,7 +111,7 @@ func (l *layout) geo(name string) *geoLayout {
 
 // file describes the geo in demo.json.
 func (g *geoLayout) file(pid int) FileGeo {
-	return FileGeo{Name: g.Name, PID: pid, Socket: g.Socket, Config: g.Config, DNS: g.DNS.String()}
+	return FileGeo{Name: g.Name, PID: pid, Socket: g.Socket, Config: g.Config, DNS: g.DNS.String(), Private: g.Private.String()}
 }
 
 // render returns the configuration file of one geo.

@@ -30,6 +30,15 @@ func TestDescriptionHasDNS(t *testing.T) {
 		if cfg.Node.DNS == nil || cfg.Node.DNS.Listen != g.DNS {
 			t.Errorf("%s: node.dns is %+v, demo.json says %q", g.Name, cfg.Node.DNS, g.DNS)
 		}
+		private := ""
+		for _, l := range cfg.Listeners {
+			if l.Private {
+				private = strings.Join(l.Bind, " ")
+			}
+		}
+		if private == "" || private != g.Private {
+			t.Errorf("%s: the private listener is at %q, demo.json says %q", g.Name, private, g.Private)
+		}
 		at, err := netip.ParseAddrPort(g.DNS)
 		if err != nil || at.Port() < 1024 || !at.Addr().IsLoopback() || seen[at.Addr()] != "" {
 			t.Errorf("%s: %q: %v; the address is also of %q", g.Name, g.DNS, err, seen[at.Addr()])

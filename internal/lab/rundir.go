@@ -34,11 +34,12 @@ type FileRegion struct {
 
 // A FileGeo is one geo.
 type FileGeo struct {
-	Name   string `json:"name"`
-	PID    int    `json:"pid"`    // 0: dead
-	Socket string `json:"socket"` // for edgectl --socket
-	Config string `json:"config"`
-	DNS    string `json:"dns"` // ADDRESS:PORT that knows SERVICE.internal, UDP and TCP
+	Name    string `json:"name"`
+	PID     int    `json:"pid"`    // 0: dead
+	Socket  string `json:"socket"` // for edgectl --socket
+	Config  string `json:"config"`
+	DNS     string `json:"dns"`     // ADDRESS:PORT that knows SERVICE.internal, UDP and TCP
+	Private string `json:"private"` // ADDRESS:PORT that takes apps' requests for GEO.SERVICE.internal, plain HTTP/1.1
 }
 
 // ReadFile reads the description of the demo in dir.

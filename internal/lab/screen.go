@@ -36,7 +36,7 @@ func (d *Demo) Screen(w io.Writer) {
 	fmt.Fprint(w, "\nCtrl-C ends it and leaves nothing behind.\n")
 }
 
-// commands are the six commands to try.
+// commands are the commands to try.
 func (d *Demo) commands(f File, eu string) []string {
 	dir := " --dir " + d.Dir()
 	fra := f.Geos[0]
@@ -49,6 +49,7 @@ func (d *Demo) commands(f File, eu string) []string {
 	return []string{
 		fmt.Sprintf("curl --cacert %s %s/", f.CA, eu),
 		replay,
+		fmt.Sprintf("curl --connect-to ::%s http://nrt.app.internal/   # an app in fra calls the one in nrt", fra.Private),
 		fmt.Sprintf("edgectl --socket %s routes", fra.Socket),
 		kill,
 		"edged demo ctl" + dir + " load eu 600 30s       # twice fra's capacity: it sheds to iad and nrt",

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"text/template"
 	"time"
@@ -31,15 +32,16 @@ type Edge struct {
 	geo    Geo
 	number int
 	proc   daemon
-	wanted bool // it was started, and nobody has ended it
+	wanted atomic.Bool // it was started, and nobody has ended it
 }
 
 func (l *Lab) newEdge(g Geo, name string, i int) *Edge {
-	return &Edge{
+	e := &Edge{
 		Name: name, Geo: g.Name, Addr: g.addr4(2 + i), lab: l, geo: g, number: 10*(g.index+1) + i + 1,
 		Config: l.path(name + ".yaml"), Socket: l.path(name + ".sock"), Log: l.path(name + ".log"),
-		proc: daemon{space: l.spaces[name], log: l.path(name + ".log")},
 	}
+	e.proc.space, e.proc.log = l.spaces[name], e.Log
+	return e
 }
 
 // writeConfig writes the file of an edge.
@@ -104,30 +106,31 @@ func (e *Edge) Start() error {
 	if err := e.proc.run(e.lab.opts.Edged, "--config", e.Config); err != nil {
 		return fmt.Errorf("%s: %w", e.Name, err)
 	}
-	e.wanted = true
+	e.wanted.Store(true)
 	return nil
 }
 
 // Running reports whether edged runs.
 func (e *Edge) Running() bool { return e.proc.running() }
 
-func (e *Edge) started() bool { return e.wanted }
+func (e *Edge) started() bool { return e.wanted.Load() }
 
 // Kill ends edged with SIGKILL.
 func (e *Edge) Kill() {
-	e.wanted = false
+	e.wanted.Store(false)
 	e.proc.kill()
 }
 
 // Stop ends edged with SIGTERM and waits for its end.
 func (e *Edge) Stop(ctx context.Context) error {
-	e.wanted = false
+	e.wanted.Store(false)
 	e.proc.signal(syscall.SIGTERM)
-	if e.proc.ended == nil {
+	end := e.proc.end()
+	if end == nil {
 		return nil
 	}
 	select {
-	case <-e.proc.ended:
+	case <-end:
 		return nil
 	case <-ctx.Done():
 		return errors.New(e.Name + " does not end")

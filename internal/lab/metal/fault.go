@@ -11,8 +11,10 @@ import (
 	"anyedge/internal/lab/netns"
 )
 
-// A fault is something broken and how to mend it.
+// A fault is something broken and how to mend it; mending what is whole does
+// nothing.
 type fault struct {
+	what string // of one thing there is one fault
 	text string
 	mend func(context.Context) error
 }
@@ -28,42 +30,73 @@ func (l *Lab) Faults() []string {
 	return out
 }
 
-func (l *Lab) note(text string, mend func(context.Context) error) {
+// note remembers that something is broken: in the place of what was broken
+// about the same thing before, if there was.
+func (l *Lab) note(what, text string, mend func(context.Context) error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.faults = append(l.faults, fault{text, mend})
+	f := fault{what, text, mend}
+	if i := slices.IndexFunc(l.faults, func(f fault) bool { return f.what == what }); i >= 0 {
+		l.faults[i] = f
+		return
+	}
+	l.faults = append(l.faults, f)
 }
 
-// Heal mends everything that Break broke, the last first.
+// Heal mends everything that Break broke, the last first. What cannot be mended
+// stays on the list.
 func (l *Lab) Heal(ctx context.Context) error {
 	l.mu.Lock()
 	faults := l.faults
 	l.faults = nil
 	l.mu.Unlock()
+	var left []fault
 	var errs []error
 	for _, f := range slices.Backward(faults) {
 		if err := f.mend(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.text, err))
+			left = append(left, f)
 		}
 	}
+	slices.Reverse(left)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.faults = append(left, l.faults...)
 	return errors.Join(errs...)
 }
 
-// BreakLink loses a share (0 to 1) of what two geos send each other.
+// A pair is two geos, as indexes; the nearer to the first comes first.
+type pair struct{ near, far int }
+
+// BreakLink loses a share (above 0, at most 1) of what two geos send each other.
 func (l *Lab) BreakLink(a, b string, share float64) error {
-	far := max(l.geoIndex(a), l.geoIndex(b))
-	near := min(l.geoIndex(a), l.geoIndex(b))
-	if near < 0 || near == far {
+	p := pair{min(l.geoIndex(a), l.geoIndex(b)), max(l.geoIndex(a), l.geoIndex(b))}
+	if p.near < 0 || p.near == p.far {
 		return fmt.Errorf("link %s-%s: there are links between %s", a, b, strings.Join(geoNames(), ", "))
 	}
+	l.lose(p, share)
+	name := "link " + geoNames()[p.near] + "-" + geoNames()[p.far]
+	l.note(name, fmt.Sprintf("%s loses %.3g%%", name, 100*share), func(context.Context) error { l.lose(p, 0); return nil })
+	return nil
+}
+
+// lose sets the share that gets lost between two geos. A path between two geos
+// has one cable that no path to a nearer geo has: the farther one's.
+func (l *Lab) lose(p pair, share float64) {
 	geos := Geos()
-	link := l.links[geos[far].Name]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text := fmt.Sprintf("link %s-%s loses %.3g%%", geos[near].Name, geos[far].Name, 100*share)
-	link.Lose(netns.Loss{A: geos[near].nets(), B: geos[far].nets(), Share: share})
-	l.faults = append(l.faults, fault{text, func(context.Context) error { link.Lose(); return nil }})
-	return nil
+	if l.losses == nil {
+		l.losses = map[pair]float64{}
+	}
+	l.losses[p] = share
+	var losses []netns.Loss
+	for q, share := range l.losses {
+		if q.far == p.far && share > 0 {
+			losses = append(losses, netns.Loss{A: geos[q.near].nets(), B: geos[q.far].nets(), Share: share})
+		}
+	}
+	l.links[geos[p.far].Name].Lose(losses...)
 }
 
 func (l *Lab) geoIndex(name string) int {
@@ -85,7 +118,7 @@ func (l *Lab) BreakRouter(geo string) error {
 		return fmt.Errorf("router %s: there are %s and transit", geo, strings.Join(geoNames(), ", "))
 	}
 	r.stop()
-	l.note("router "+geo+" is dead", func(context.Context) error { return r.start() })
+	l.note("router "+geo, "router "+geo+" is dead", func(context.Context) error { return r.start() })
 	return nil
 }
 
@@ -107,7 +140,12 @@ func (l *Lab) KillProcess(name string) error {
 		return err
 	}
 	e.Kill()
-	l.note("process "+name+" is dead", func(context.Context) error { return e.Start() })
+	l.note("process "+name, "process "+name+" is dead", func(context.Context) error {
+		if e.Running() {
+			return nil
+		}
+		return e.Start()
+	})
 	return nil
 }
 
@@ -117,8 +155,11 @@ func (l *Lab) StopProcess(name string) error {
 	if err != nil {
 		return err
 	}
+	if !e.Running() {
+		return fmt.Errorf("process %s is dead", name)
+	}
 	e.Freeze()
-	l.note("process "+name+" hangs", func(context.Context) error { e.Thaw(); return nil })
+	l.note("process "+name, "process "+name+" hangs", func(context.Context) error { e.Thaw(); return nil })
 	return nil
 }
 
@@ -136,7 +177,7 @@ func (l *Lab) PullCable(name string) error {
 	if err := sw.Down(e.port()); err != nil {
 		return err
 	}
-	l.note("the cable of "+name+" is pulled", func(context.Context) error {
+	l.note("cable "+name, "the cable of "+name+" is pulled", func(context.Context) error {
 		err := sw.Up(e.port())
 		// A cable that was out takes the default routes with it.
 		return errors.Join(err, l.spaces[name].Default(e.geo.addr4(1).String(), e.geo.addr6(1).String()))
@@ -162,7 +203,7 @@ func (l *Lab) BreakSession(name string) error {
 	if err := r.session(edge, false); err != nil {
 		return err
 	}
-	l.note("session "+name+" is disabled", func(context.Context) error { return r.session(edge, true) })
+	l.note("session "+name, "session "+name+" is disabled", func(context.Context) error { return r.session(edge, true) })
 	return nil
 }
 
@@ -176,6 +217,11 @@ func (l *Lab) BreakBackend(name string) error {
 	if err := b.Down(); err != nil {
 		return err
 	}
-	l.note("backend "+name+" is dead", func(ctx context.Context) error { return l.backendUp(ctx, b) })
+	l.note("backend "+name, "backend "+name+" is dead", func(ctx context.Context) error {
+		if b.Alive() {
+			return nil
+		}
+		return l.backendUp(ctx, b)
+	})
 	return nil
 }

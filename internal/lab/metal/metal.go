@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,40 +61,43 @@ type Lab struct {
 	backends []*lab.Backend
 	undo     []func() error // of what is attached to ports
 	certs    certificates
+	claimed  bool // its File is there
 
 	mu     sync.Mutex // guards what follows
 	faults []fault
+	losses map[pair]float64
 }
 
-// Check says what this machine lacks for a lab.
+// Check says in one line what this machine lacks for a lab, and how to get it.
 func Check() error {
-	var errs []error
 	if os.Geteuid() != 0 {
-		errs = append(errs, errors.New("it needs root: network namespaces and XDP"))
+		return errors.New("a lab needs root, for network namespaces and XDP: run it with sudo")
 	}
-	for program, pkg := range map[string]string{"bird": "bird2", "birdc": "bird2", "vtysh": "frr"} {
-		if _, err := find(program); err != nil {
-			errs = append(errs, fmt.Errorf("%s is missing: apt-get install %s", program, pkg))
+	var missing, pkgs []string
+	for _, x := range []struct{ program, pkg string }{
+		{"bird", "bird2"}, {"birdc", "bird2"}, {"vtysh", "frr"}, {frrDir + "/zebra", "frr"}, {frrDir + "/bgpd", "frr"},
+	} {
+		if _, err := find(x.program); err != nil {
+			missing = append(missing, filepath.Base(x.program))
+			if !slices.Contains(pkgs, x.pkg) {
+				pkgs = append(pkgs, x.pkg)
+			}
 		}
 	}
-	for _, path := range []string{frrDir + "/zebra", frrDir + "/bgpd"} {
-		if _, err := os.Stat(path); err != nil {
-			errs = append(errs, fmt.Errorf("%s is missing: apt-get install frr", path))
-		}
+	if len(missing) > 0 {
+		return fmt.Errorf("a lab needs %s: apt-get install %s", strings.Join(missing, ", "), strings.Join(pkgs, " "))
 	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		errs = append(errs, errors.New("/dev/net/tun is missing: modprobe tun"))
+		return errors.New("a lab needs /dev/net/tun: modprobe tun")
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // find looks for a program where root finds it.
 func find(program string) (string, error) {
 	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
-		if p := filepath.Join(dir, program); exec.Command(p).Err == nil {
-			if _, err := os.Stat(p); err == nil {
-				return p, nil
-			}
+		if p, err := exec.LookPath(filepath.Join(dir, program)); err == nil && !filepath.IsAbs(program) {
+			return p, nil
 		}
 	}
 	return exec.LookPath(program)
@@ -112,7 +116,7 @@ func Up(ctx context.Context, opts Options) (*Lab, error) {
 	if err := Check(); err != nil {
 		return nil, err
 	}
-	if old := netns.List(opts.Prefix + "-"); len(old) > 0 {
+	if old := spacesOf(opts.Prefix); len(old) > 0 {
 		return nil, fmt.Errorf("namespaces of a lab are there (%s, …): another one runs, or was killed; take it down first", old[0])
 	}
 	l := &Lab{
@@ -131,6 +135,9 @@ func (l *Lab) up(ctx context.Context) error {
 		return err
 	}
 	l.dir = dir
+	if err := l.claim(); err != nil {
+		return err
+	}
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // FRR's daemons run as another user
 		return err
 	}
@@ -274,6 +281,9 @@ func (l *Lab) Close() error {
 	}
 	if l.dir != "" {
 		errs = append(errs, os.RemoveAll(pinDir(l.dir)), os.RemoveAll(l.dir))
+	}
+	if l.claimed { // last: whoever waits for the end waits for this
+		errs = append(errs, os.Remove(filePath(l.opts.Prefix)))
 	}
 	return errors.Join(errs...)
 }

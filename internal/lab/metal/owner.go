@@ -1,36 +1,19 @@
 package metal
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"anyedge/internal/lab"
-	"anyedge/internal/lab/netns"
 )
-
-// A File describes a lab that runs: /run/PREFIX.json.
-type File struct {
-	PID    int    `json:"pid"` // of its owner
-	Dir    string `json:"dir"`
-	Socket string `json:"socket"` // of its owner
-}
-
-func filePath(prefix string) string {
-	return filepath.Join("/run", cmp.Or(prefix, DefaultPrefix)+".json")
-}
 
 // A Status is what a lab is like.
 type Status struct {
@@ -179,36 +162,21 @@ func (l *Lab) breakLink(name, more string) error {
 // Own makes a lab, tells ready, and obeys on a socket until it is told to end or
 // ctx ends.
 func Own(ctx context.Context, opts Options, ready func(Status)) (err error) {
-	path := filePath(opts.Prefix)
 	l, err := Up(ctx, opts)
 	if err != nil {
 		return err
 	}
-	defer func() { // the file goes last: whoever waits for the end waits for that
-		closed := l.Close()
-		if removed := os.Remove(path); !errors.Is(removed, fs.ErrNotExist) {
-			closed = errors.Join(closed, removed)
-		}
-		err = errors.Join(err, closed)
-	}()
+	defer func() { err = errors.Join(err, l.Close()) }()
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	socket := l.path("owner.sock")
 	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "unix", socket)
+	listener, err := lc.Listen(ctx, "unix", l.path(ownerSocket))
 	if err != nil {
 		return err
 	}
 	server := &http.Server{Handler: l.handler(end), ReadHeaderTimeout: time.Second}
 	go func() { _ = server.Serve(listener) }() // until Close
 	defer func() { _ = server.Close() }()
-	text, err := json.MarshalIndent(File{PID: os.Getpid(), Dir: l.dir, Socket: socket}, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(path, append(text, '\n'), 0o600); err != nil {
-		return err
-	}
 	ready(l.Status(ctx))
 	<-ctx.Done()
 	return nil
@@ -216,6 +184,7 @@ func Own(ctx context.Context, opts Options, ready func(Status)) (err error) {
 
 func (l *Lab) handler(end func()) http.Handler {
 	mux := http.NewServeMux()
+	var change sync.Mutex // one at a time breaks and mends
 	answer := func(w http.ResponseWriter, v any, err error) {
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -227,97 +196,19 @@ func (l *Lab) handler(end func()) http.Handler {
 	mux.HandleFunc("POST /break", func(w http.ResponseWriter, r *http.Request) {
 		var words []string
 		err := json.NewDecoder(r.Body).Decode(&words)
+		change.Lock()
+		defer change.Unlock()
 		if err == nil {
 			err = l.Break(words)
 		}
 		answer(w, l.Faults(), err)
 	})
 	mux.HandleFunc("POST /heal", func(w http.ResponseWriter, r *http.Request) {
+		change.Lock()
+		defer change.Unlock()
 		err := l.Heal(r.Context())
 		answer(w, l.Faults(), err)
 	})
 	mux.HandleFunc("POST /down", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil, nil); end() })
 	return mux
-}
-
-// ErrNoLab means that no lab runs.
-var ErrNoLab = errors.New("no lab runs: start one with: edgectl lab up")
-
-// A Remote asks the owner of a lab.
-type Remote struct{ File }
-
-// Find returns the lab of that prefix that runs.
-func Find(prefix string) (*Remote, error) {
-	text, err := os.ReadFile(filePath(prefix))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNoLab
-	}
-	if err != nil {
-		return nil, err
-	}
-	r := &Remote{}
-	if err := json.Unmarshal(text, &r.File); err != nil {
-		return nil, fmt.Errorf("%s: %w", filePath(prefix), err)
-	}
-	return r, nil
-}
-
-// Ask sends a request: "GET /status", "POST /break", "POST /heal", "POST /down".
-func (r *Remote) Ask(ctx context.Context, request string, body, answer any) error {
-	method, path, _ := strings.Cut(request, " ")
-	text, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, bytes.NewReader(text))
-	if err != nil {
-		return err
-	}
-	var d net.Dialer
-	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return d.DialContext(ctx, "unix", r.Socket)
-	}}}
-	defer c.CloseIdleConnections()
-	resp, err := c.Do(req)
-	if err != nil {
-		return fmt.Errorf("the lab's owner (process %d) does not answer: %w; take the lab down with: edgectl lab down", r.PID, err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(resp.Body)
-		return errors.New(strings.TrimSpace(string(why)))
-	}
-	return json.NewDecoder(resp.Body).Decode(answer)
-}
-
-// Down takes a lab down, whether its owner lives or not, and returns what it had
-// to remove itself.
-func Down(ctx context.Context, prefix string) (removed []string, err error) {
-	r, err := Find(prefix)
-	if err == nil {
-		var nothing any
-		if r.Ask(ctx, "POST /down", nil, &nothing) == nil {
-			return nil, awaitCond(ctx, "the lab's end", func() bool { _, err := os.Stat(filePath(prefix)); return err != nil })
-		}
-	} else if !errors.Is(err, ErrNoLab) {
-		return nil, err
-	}
-	left := netns.List(cmp.Or(prefix, DefaultPrefix) + "-")
-	if r == nil && len(left) == 0 {
-		return nil, ErrNoLab
-	}
-	// Its processes have died with it.
-	for _, name := range left {
-		if err := netns.Delete(name); err != nil {
-			return removed, err
-		}
-		removed = append(removed, "namespace "+name)
-	}
-	if r != nil {
-		if err := errors.Join(os.RemoveAll(pinDir(r.Dir)), os.RemoveAll(r.Dir), os.Remove(filePath(prefix))); err != nil {
-			return removed, err
-		}
-		removed = append(removed, r.Dir)
-	}
-	return removed, nil
 }

@@ -11,9 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"text/template"
-	"time"
 
 	"anyedge/internal/lab/netns"
 )
@@ -21,12 +19,9 @@ import (
 // frrDir holds FRR's daemons.
 const frrDir = "/usr/lib/frr"
 
-// answerWait bounds how long a router may take to answer its shell.
-const answerWait = 10 * time.Second
-
 // A router is BIRD or FRR in a namespace.
 type router interface {
-	start() error
+	start() error                         // nothing happens when it runs
 	stop()                                // at once
 	ask(command string) (string, error)   // its shell's answer
 	routes(family string) (string, error) // what it has for the VIP's prefix
@@ -114,69 +109,6 @@ func (l *Lab) startRouter(name, text string, frr bool, p routerPlan) error {
 	return nil
 }
 
-// A daemon is a child process in a namespace, ended by its pid.
-type daemon struct {
-	space *netns.Space
-	log   string
-	cmd   *exec.Cmd
-	ended chan struct{}
-}
-
-func (d *daemon) run(program string, args ...string) error {
-	out, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = out.Close() }() // the child has its own
-	d.cmd = exec.Command(program, args...)
-	d.cmd.Stdout, d.cmd.Stderr = out, out
-	if err := d.space.Start(d.cmd); err != nil {
-		return err
-	}
-	d.ended = make(chan struct{})
-	go func(cmd *exec.Cmd, ended chan struct{}) {
-		_ = cmd.Wait() // how it ended is in its log
-		close(ended)
-	}(d.cmd, d.ended)
-	return nil
-}
-
-func (d *daemon) running() bool {
-	if d.ended == nil {
-		return false
-	}
-	select {
-	case <-d.ended:
-		return false
-	default:
-		return true
-	}
-}
-
-// signal sends sig to the process; nothing happens when it has ended.
-func (d *daemon) signal(sig syscall.Signal) {
-	if d.running() {
-		_ = d.cmd.Process.Signal(sig)
-	}
-}
-
-func (d *daemon) kill() {
-	d.signal(syscall.SIGKILL)
-	if d.ended != nil {
-		<-d.ended
-	}
-}
-
-// tail returns the last lines of a file.
-func tail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return strings.Join(lines[max(0, len(lines)-8):], "\n")
-}
-
 type bird struct {
 	daemon
 	conf, socket string
@@ -190,11 +122,14 @@ func newBIRD(space *netns.Space, dir string, conf []byte) (*bird, error) {
 		return nil, err
 	}
 	b := &bird{conf: filepath.Join(dir, "bird.conf"), socket: filepath.Join(dir, "bird.ctl"), program: program, ctl: ctl}
-	b.daemon = daemon{space: space, log: filepath.Join(dir, "bird.log")}
+	b.space, b.log = space, filepath.Join(dir, "bird.log")
 	return b, os.WriteFile(b.conf, conf, 0o600)
 }
 
 func (b *bird) start() error {
+	if b.running() {
+		return nil
+	}
 	if err := b.run(b.program, "-f", "-c", b.conf, "-s", b.socket, "-P", b.conf+".pid"); err != nil {
 		return err
 	}
@@ -202,22 +137,6 @@ func (b *bird) start() error {
 		text, err := b.ask("show status")
 		return err == nil && strings.Contains(text, "up and running")
 	})
-}
-
-// await waits until a daemon answers.
-func await(d *daemon, answers func() bool) error {
-	late := time.After(answerWait)
-	for !answers() {
-		if !d.running() {
-			return fmt.Errorf("it ended by itself; its log says:\n%s", tail(d.log))
-		}
-		select {
-		case <-late:
-			return fmt.Errorf("it does not answer; its log says:\n%s", tail(d.log))
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	return nil
 }
 
 func (b *bird) stop() { b.kill() }
@@ -263,8 +182,8 @@ func newFRR(space *netns.Space, dir string, conf []byte, p routerPlan) (*frr, er
 	for _, e := range p.Edges {
 		f.neighbors[e.Name] = e.Addr
 	}
-	f.zebra = daemon{space: space, log: dir + "-zebra.log"}
-	f.bgpd = daemon{space: space, log: dir + "-bgpd.log"}
+	f.zebra.space, f.zebra.log = space, dir+"-zebra.log"
+	f.bgpd.space, f.bgpd.log = space, dir+"-bgpd.log"
 	err = errors.Join(os.Mkdir(dir, 0o755), //nolint:gosec // its daemons run as another user
 		os.WriteFile(filepath.Join(dir, "bgpd.conf"), conf, 0o644), //nolint:gosec // and read this
 		os.WriteFile(filepath.Join(dir, "zebra.conf"), nil, 0o644)) //nolint:gosec // and this
@@ -297,6 +216,9 @@ func (f *frr) common(name string) []string {
 }
 
 func (f *frr) start() error {
+	if f.bgpd.running() {
+		return nil
+	}
 	if err := f.zebra.run(frrDir+"/zebra", f.common("zebra")...); err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"anyedge/bpf/pass"
@@ -140,6 +142,32 @@ func routerSysctls() map[string]string {
 	}
 }
 
+// machines are the names of all machines.
+func machines() []string {
+	names := []string{"transit"}
+	for _, g := range Geos() {
+		names = append(names, g.Name+"-switch", g.Name+"-router", g.Name+"-app")
+		for i := range g.Edges {
+			names = append(names, g.edge(i))
+		}
+	}
+	for _, r := range Regions() {
+		names = append(names, "client-"+r.Name)
+	}
+	return names
+}
+
+func (g Geo) edge(i int) string { return fmt.Sprintf("%s-edge%d", g.Name, i+1) }
+
+// spacesOf lists the namespaces of the lab with that prefix. One whose prefix
+// only begins with it is another lab.
+func spacesOf(prefix string) []string {
+	ours := machines()
+	return slices.DeleteFunc(netns.List(prefix+"-"), func(name string) bool {
+		return !slices.Contains(ours, strings.TrimPrefix(name, prefix+"-"))
+	})
+}
+
 // build makes machines, cables and addresses.
 func (l *Lab) build() error {
 	if err := l.machine("transit", routerSysctls()); err != nil {
@@ -179,14 +207,9 @@ func (l *Lab) buildGeo(g Geo) error {
 		return err
 	}
 	for i := range g.Edges {
-		name := fmt.Sprintf("%s-edge%d", g.Name, i+1)
+		name := g.edge(i)
 		if err := l.rack(g, name, fmt.Sprintf("edge%d", i+1), 2+i, hostSysctls()); err != nil {
 			return err
-		}
-		for _, vip := range VIPs() {
-			if err := l.spaces[name].Addr("lo", netip.PrefixFrom(vip, vip.BitLen()).String()); err != nil {
-				return err
-			}
 		}
 		l.edges = append(l.edges, l.newEdge(g, name, i))
 	}

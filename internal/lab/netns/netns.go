@@ -25,6 +25,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// dir is where namespaces have names.
+const dir = "/run/netns/"
+
 // A Space is one network namespace.
 type Space struct {
 	Name string
@@ -45,11 +48,19 @@ func New(name string, sysctls map[string]string) (*Space, error) {
 	made := make(chan error)
 	go func() { made <- onFreshThread(func() error { return s.make(sysctls) }) }()
 	if err := <-made; err != nil {
-		end()
-		return nil, fmt.Errorf("namespace %s: %w", name, err)
+		err = fmt.Errorf("namespace %s: %w", name, err)
+		if s.handle == 0 { // it was not made; one of that name is another one's
+			end()
+			return nil, err
+		}
+		return nil, errors.Join(err, s.Close())
 	}
-	go s.keeper()
-	if err := s.Up("lo"); err != nil {
+	go s.keeper(made)
+	err := <-made
+	if err == nil {
+		err = s.Up("lo")
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -105,9 +116,11 @@ func (s *Space) Do(f func() error) error {
 
 // keeper is the thread that starts processes: the kernel ties their death to
 // its own.
-func (s *Space) keeper() {
+func (s *Space) keeper(entered chan<- error) {
 	_ = onFreshThread(func() error {
-		if err := netns.Set(s.handle); err != nil {
+		err := netns.Set(s.handle)
+		entered <- err
+		if err != nil {
 			return err
 		}
 		for {
@@ -144,7 +157,7 @@ func (s *Space) Dial(ctx context.Context, network, address string) (c net.Conn, 
 	return c, err
 }
 
-// Close deletes the namespace. Its processes must have ended.
+// Close deletes the namespace and kills what still runs inside.
 func (s *Space) Close() error {
 	s.end()
 	if s.nl != nil {
@@ -154,20 +167,22 @@ func (s *Space) Close() error {
 	return Delete(s.Name)
 }
 
-// Delete removes a namespace by its name; it is fine when there is none.
+// Delete removes a namespace by its name and kills what still runs inside; it is
+// fine when there is none.
 func Delete(name string) error {
+	errs := []error{killInside(name)}
 	if err := netns.DeleteNamed(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("delete namespace %s: %w", name, err)
+		errs = append(errs, fmt.Errorf("delete namespace %s: %w", name, err))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // List returns the namespaces whose names begin with prefix.
 func List(prefix string) []string {
-	paths, _ := filepath.Glob("/run/netns/" + prefix + "*") // a bad pattern finds none
+	paths, _ := filepath.Glob(dir + prefix + "*") // a bad pattern finds none
 	var names []string
 	for _, p := range paths {
-		names = append(names, strings.TrimPrefix(p, "/run/netns/"))
+		names = append(names, strings.TrimPrefix(p, dir))
 	}
 	slices.Sort(names)
 	return names
