@@ -213,7 +213,8 @@ func (a *app) waitDrain(ctx context.Context, o drainOrder, kind, name string, de
 		if err != nil {
 			return false, "", err
 		}
-		ok, state := false, ""
+		var ok bool
+		var state string
 		if t.node != nil {
 			ok, state = o.nodeDone(t.node)
 		} else {

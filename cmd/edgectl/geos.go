@@ -37,6 +37,11 @@ func geosView(g api.Geos) view {
 			v.bad = true
 			v.hints = append(v.hints, unseenHint(g, &g.Geos[i]))
 		}
+		for _, n := range g.Geos[i].Nodes {
+			if n.Drained {
+				v.hints = append(v.hints, fmt.Sprintf("%s: node %s is drained. Undo: edgectl undrain node %s", g.Geos[i].Name, n.Name, n.Name))
+			}
+		}
 	}
 	v.table = func(p *page) {
 		t := newTable("GEO", "CITY", "STATE", "LOAD", "REQ/S", "SHED OUT", "SHED IN", "NODES", "VIPS", "RTT", "AGE")

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,51 +33,91 @@ func (a *app) l4StatusCommand() *cobra.Command {
 
 func l4View(l api.L4) view {
 	v := view{data: l, rows: anys(l.Interfaces)}
-	ports := newTable("INTERFACE", "MODE", "ADDRESS", "FOLLOWS", "ERROR")
-	ways := newTable("NODE", "FROM", "BY", "WHERE")
 	for _, i := range l.Interfaces {
 		v.names = append(v.names, i.Name)
-		mode := cell{i.Mode, good}
-		if i.Mode == "" {
-			mode = cell{"OFF", ill}
-		}
-		ports.row(i.Name, mode, i.Address, i.Follows, i.Error)
-		for _, w := range i.Ways {
-			by := cell{w.Mode, plain}
-			if w.Mode == "" {
-				by = cell{"NONE", ill}
-			}
-			ways.row(w.Node, i.Name, by, w.Text)
-		}
-	}
-	counts := newTable("COUNTED", "PACKETS", "BYTES")
-	for _, c := range l.Counters {
-		name := c.Name
-		if c.Kind == "server" {
-			name = "to " + c.Name
-			if c.Name == l.Node {
-				name = "kept here"
-			}
-		}
-		counts.row(name, count(float64(c.Packets)), size(c.Bytes))
 	}
 	v.table = func(p *page) {
 		if !l.On {
 			p.line("This edged has no packet path (l4 in its configuration): packets stay where the routers bring them.")
 			return
 		}
-		p.table(ports)
+		p.table(portTable(l.Interfaces))
+		p.line("%s", pinText(l))
 		if r := l.Ring; r != nil {
 			p.line("")
 			p.line("Ring generation %d, %s: %s", r.Generation, r.Phase, r.Reason)
 			p.table(ringTable(r))
 		}
 		p.line("")
-		p.table(ways)
+		p.table(wayTable(l.Interfaces))
 		p.line("")
-		p.table(counts)
+		p.table(countTable(l))
 	}
 	return v
+}
+
+func portTable(all []api.L4Interface) *table {
+	t := newTable("INTERFACE", "MODE", "PROGRAM", "ADDRESS", "FOLLOWS", "ERROR")
+	for _, i := range all {
+		mode := cell{i.Mode, good}
+		if i.Mode == "" {
+			mode = cell{"OFF", ill}
+		}
+		follows := cell{strconv.FormatUint(i.Follows, 10), plain}
+		if i.Adopted {
+			follows = cell{"the process before", plain}
+		}
+		t.row(i.Name, mode, i.Program, i.Address, follows, i.Error)
+	}
+	return t
+}
+
+// pinText says what outlives the process.
+func pinText(l api.L4) string {
+	var loose []string
+	for _, i := range l.Interfaces {
+		if i.Mode != "" && !i.Pinned {
+			loose = append(loose, i.Name)
+		}
+	}
+	switch {
+	case l.Unpinned != "":
+		return "Not pinned, forwarding ends with this process: " + l.Unpinned
+	case len(loose) > 0:
+		return "Not pinned, forwarding ends with this process, on " + strings.Join(loose, ", ") + "; its log says why"
+	}
+	return "Pinned in " + l.Pins + ": forwarding outlives this process"
+}
+
+func wayTable(all []api.L4Interface) *table {
+	t := newTable("NODE", "FROM", "BY", "WHERE")
+	for _, i := range all {
+		for _, w := range i.Ways {
+			by := cell{w.Mode, plain}
+			if w.Mode == "" {
+				by = cell{"NONE", ill}
+			}
+			t.row(w.Node, i.Name, by, w.Text)
+		}
+	}
+	return t
+}
+
+func countTable(l api.L4) *table {
+	t := newTable("COUNTED", "PACKETS", "BYTES")
+	for _, c := range l.Counters {
+		name := c.Name
+		switch {
+		case c.Kind == "vip":
+			name = "for VIP " + c.Name
+		case c.Kind == "server" && c.Name == l.Node:
+			name = "kept here"
+		case c.Kind == "server":
+			name = "to " + c.Name
+		}
+		t.row(name, count(float64(c.Packets)), size(c.Bytes))
+	}
+	return t
 }
 
 func ringTable(r *api.L4Ring) *table {
@@ -123,11 +165,12 @@ func traceText(t api.L4Trace, dst string) string {
 		return fmt.Sprintf("bucket %d; no ring is in force: packets stay where the routers bring them", t.Bucket)
 	}
 	text := fmt.Sprintf("bucket %d -> %s", t.Bucket, t.Owner)
-	if t.Way == nil {
+	switch {
+	case t.Way == nil:
 		text += " (this node)"
-	} else if t.Way.Mode == "" {
+	case t.Way.Mode == "":
 		text += ", but no way is known: " + t.Way.Text
-	} else {
+	default:
 		text += fmt.Sprintf(", by %s to %s", t.Way.Mode, t.Way.Text)
 	}
 	if t.Other != "" {

@@ -63,8 +63,8 @@ func (a *app) root() *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions(colorChoices, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.statusCommand(), a.geosCommand(), a.routesCommand(), a.servicesCommand(), a.backendsCommand(),
-		a.fabricCommand(), a.l4Command(), a.drainCommand(), a.undrainCommand(), a.eventsCommand(),
-		a.configCommand(), a.doctorCommand(), a.versionCommand(),
+		a.fabricCommand(), a.l4Command(), a.labCommand(), a.drainCommand(), a.undrainCommand(), a.eventsCommand(),
+		a.configCommand(), a.initCommand(), a.doctorCommand(), a.versionCommand(),
 	)
 	root.AddCommand(topics()...)
 	return root

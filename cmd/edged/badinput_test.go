@@ -95,7 +95,7 @@ func TestCommandLine(t *testing.T) {
 		{"--version", []string{"--version"}, 0, "edged 0.", ""},
 		{"--help", []string{"--help"}, 0, "", "edged demo [flags]"},
 		{"help", []string{"help"}, 0, "", "edged demo [flags]"},
-		{"unknown command", []string{"sevre"}, 2, "", `edged: "sevre" is not a command; there are run (the default), demo, doctor and help`},
+		{"unknown command", []string{"sevre"}, 2, "", `edged: "sevre" is not a command; there are run (the default), demo, doctor, cleanup and help`},
 		{"unknown flag", []string{"--cofnig", file}, 2, "", "edged: see edged --help"},
 		{"one word too many", []string{"--config", file, "now"}, 2, "", `edged: unexpected "now"; the file is named with --config`},
 		{"unknown log level", []string{"--config", file, "--log-level", "loud"}, 2, "", `edged: log level "loud": want debug, info, warn or error`},

@@ -92,8 +92,14 @@ func start(t *testing.T, config string) *daemon {
 // startIn runs edged with the files in dir.
 func startIn(t *testing.T, dir string) *daemon {
 	t.Helper()
+	return startWith(t, dir, edgedBinary, "--config", filepath.Join(dir, "edged.yaml"))
+}
+
+// startWith runs a command that becomes edged with the files in dir.
+func startWith(t *testing.T, dir string, command ...string) *daemon {
+	t.Helper()
 	d := &daemon{dir: dir, log: &output{}, exited: make(chan struct{}), admin: client.New(filepath.Join(dir, "edged.sock"))}
-	d.cmd = exec.Command(edgedBinary, "--config", filepath.Join(dir, "edged.yaml"))
+	d.cmd = exec.Command(command[0], command[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := d.cmd.Start(); err != nil {
@@ -220,6 +226,10 @@ func ask(ctx context.Context, c *http.Client, method, url string, body []byte, f
 		return reply{}, err
 	}
 	for i := 0; i+1 < len(fields); i += 2 {
+		if fields[i] == "Host" {
+			r.Host = fields[i+1]
+			continue
+		}
 		r.Header.Set(fields[i], fields[i+1])
 	}
 	resp, err := c.Do(r)

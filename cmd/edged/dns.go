@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -70,10 +71,32 @@ func (d *dns) Run(ctx context.Context, ready func()) error {
 // refresh takes a new snapshot.
 func (d *dns) refresh() {
 	var out []dnsserver.ServiceAnswer
+	listeners := d.node.proxy.Listeners()
 	for _, h := range d.node.proxy.Health() {
-		out = append(out, dnsAnswer(h))
+		a := dnsAnswer(h)
+		a.Private = privateAddresses(listeners, h.Name)
+		out = append(out, a)
 	}
 	d.services.Store(&out)
+}
+
+// privateAddresses returns where the first private listener of a service
+// accepts: its addresses with its first port. Who asks for addresses alone must
+// know the port, so there is one.
+func privateAddresses(all []proxy.ListenerStatus, service string) []netip.AddrPort {
+	for _, l := range all {
+		if !l.Private || !l.Up || !slices.Contains(l.Services, service) {
+			continue
+		}
+		var out []netip.AddrPort
+		for _, a := range l.Addresses {
+			if a.Port() == l.Addresses[0].Port() {
+				out = append(out, netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port()))
+			}
+		}
+		return out
+	}
+	return nil
 }
 
 // dnsAnswer is what DNS says of a service.

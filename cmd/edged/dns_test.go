@@ -191,6 +191,8 @@ func TestDNSPortTaken(t *testing.T) {
 }
 
 // askDemoDNS asks every geo of a demo for the app: its own two instances come.
+// The app of another geo is where the edge's own private listener is, which
+// leads there.
 func askDemoDNS(t *testing.T, d *demo) {
 	t.Helper()
 	for _, g := range d.file.Geos {
@@ -201,6 +203,17 @@ func askDemoDNS(t *testing.T, d *demo) {
 		}
 		if got := digShort(t, g.DNS, "geos.internal", "TXT"); len(got) != 3 || !slices.Contains(got, `"`+g.Name+` up 0.0ms"`) {
 			t.Errorf("%s: TXT %q", g.Name, got)
+		}
+		host, port, _ := net.SplitHostPort(g.Private)
+		if got := digShort(t, g.DNS, "nrt.app.internal", "SRV"); !slices.Equal(got, []string{"0 1 " + port + " nrt.app.internal."}) {
+			t.Errorf("%s: SRV of nrt's app %q, want port %s", g.Name, got, port)
+		}
+		if got := digShort(t, g.DNS, "nrt.app.internal", "A"); !slices.Equal(got, []string{host}) {
+			t.Errorf("%s: A of nrt's app %q, want %s", g.Name, got, host)
+		}
+		url := "http://nrt.app.internal:" + port + "/"
+		if _, got := curl(t, nil, "--resolve", "nrt.app.internal:"+port+":"+host, url); got.status != 200 || appSaid(t, got.body).Geo != "nrt" {
+			t.Errorf("%s: nrt's app: %d %s", g.Name, got.status, got.body)
 		}
 	}
 }

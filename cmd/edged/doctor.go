@@ -9,8 +9,10 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"anyedge/bpf"
 	"anyedge/configs"
 	"anyedge/internal/host"
 )
@@ -82,7 +84,7 @@ func runDoctor(ctx context.Context, args []string, stdout, stderr io.Writer) err
 		return err
 	}
 	cfg, file, broken := doctorConfig(o, stderr)
-	d := &doctor{cfg: cfg, machine: host.Here(), now: time.Now()}
+	d := &doctor{cfg: cfg, machine: host.Here(), now: time.Now(), program: sync.OnceValues(bpf.CheckLoad)}
 	found := d.examine(ctx, o.only)
 	if len(o.only) == 0 || slices.Contains(o.only, areaConfig) {
 		found = append([]host.Finding{file}, found...)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"anyedge/bgp"
+	"anyedge/bpf"
 	"anyedge/configs"
 	"anyedge/fabric"
 	"anyedge/internal/host"
@@ -30,6 +31,7 @@ type doctor struct {
 	cfg     *configs.Config // nil: the machine alone
 	machine host.Machine
 	now     time.Time
+	program func() (bpf.Program, error) // has the kernel load the packet program, once
 }
 
 // A check looks at one area.
@@ -44,15 +46,15 @@ func checks() []check {
 		return func(d *doctor, _ context.Context) []host.Finding { return f(d) }
 	}
 	return []check{
-		{host.AreaKernel, machine(func(d *doctor) []host.Finding { return d.machine.Kernel(d.needs()) })},
+		{host.AreaKernel, machine((*doctor).kernel)},
 		{host.AreaNIC, machine((*doctor).nics)},
 		{host.AreaMTU, machine((*doctor).mtu)},
-		{host.AreaSysctl, machine(func(d *doctor) []host.Finding { names, _ := d.interfaces(); return d.machine.Sysctl(names) })},
+		{host.AreaSysctl, machine((*doctor).sysctl)},
 		{host.AreaTCP, machine(func(d *doctor) []host.Finding { return d.machine.TCP() })},
 		{areaBGP, (*doctor).bgp},
 		{areaFabric, (*doctor).fabric},
 		{areaCerts, machine((*doctor).certs)},
-		{host.AreaPorts, machine((*doctor).ports)},
+		{host.AreaPorts, (*doctor).ports},
 		{host.AreaTime, machine(func(*doctor) []host.Finding { return []host.Finding{host.JudgeClock(host.ReadClock())} })},
 		{host.AreaLimits, machine(func(*doctor) []host.Finding { return []host.Finding{host.JudgeFiles(host.ReadFiles())} })},
 	}
@@ -72,12 +74,18 @@ func finding(area string, v host.Verdict, fix, format string, args ...any) host.
 	return host.Finding{Area: area, Verdict: v, Text: fmt.Sprintf(format, args...), Fix: fix}
 }
 
-// interfaces returns those that carry the default route or lead to neighbors.
+// interfaces returns those that carry the default route, lead to neighbors, or
+// are to have the packet path.
 func (d *doctor) interfaces() ([]string, error) {
 	names, err := host.DefaultInterfaces()
 	for _, n := range d.neighbors() {
 		name, rerr := host.InterfaceTo(n.Address)
 		if rerr == nil && !slices.Contains(names, name) { // no way to it: the bgp check says so
+			names = append(names, name)
+		}
+	}
+	for _, name := range d.l4Interfaces() {
+		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -103,18 +111,12 @@ func (d *doctor) eachNIC(area string, judge func(host.NIC) []host.Finding) []hos
 	for _, name := range names {
 		n, err := host.ReadNIC(name)
 		if err != nil {
-			out = append(out, finding(area, host.Warn, "", "%s unknown: %v", name, err))
+			out = append(out, d.unread(area, name, err))
 			continue
 		}
 		out = append(out, judge(n)...)
 	}
 	return out
-}
-
-func (d *doctor) nics() []host.Finding { return d.eachNIC(host.AreaNIC, host.NIC.Judge) }
-
-func (d *doctor) mtu() []host.Finding {
-	return d.eachNIC(host.AreaMTU, func(n host.NIC) []host.Finding { return []host.Finding{n.JudgeMTU()} })
 }
 
 // bgp connects to every neighbor.
@@ -214,7 +216,7 @@ func (d *doctor) certs() []host.Finding {
 }
 
 // ports judges every address that edged would bind.
-func (d *doctor) ports() []host.Finding {
+func (d *doctor) ports(ctx context.Context) []host.Finding {
 	wanted := d.wanted()
 	if len(wanted) == 0 {
 		return nil
@@ -223,8 +225,11 @@ func (d *doctor) ports() []host.Finding {
 	if err != nil {
 		return []host.Finding{finding(host.AreaPorts, host.Warn, "", "sockets unknown: %v", err)}
 	}
-	var out []host.Finding
+	out, foreign := d.foreign(ctx)
 	for _, p := range wanted {
+		if slices.Contains(foreign, p.Address.Addr()) {
+			continue
+		}
 		local, err := host.IsLocal(p.Address.Addr())
 		if err != nil {
 			out = append(out, finding(host.AreaPorts, host.Warn, "", "%s (%s) unknown: %v", p, p.For, err))
@@ -242,7 +247,7 @@ func (d *doctor) wanted() []host.Port {
 	}
 	var out []host.Port
 	add := func(network, who string, a netip.AddrPort) {
-		out = append(out, host.Port{Network: network, Address: a, For: who, VIP: d.isVIP(a.Addr())})
+		out = append(out, host.Port{Network: network, Address: a, For: who, VIP: d.isVIP(a.Addr()), Adds: d.adds(a.Addr())})
 	}
 	for _, l := range d.cfg.Listeners {
 		h3 := slices.Contains(l.Protocols, "h3")
@@ -286,19 +291,4 @@ func (d *doctor) wantedByNode(add func(network, who string, a netip.AddrPort)) {
 // isVIP reports whether a is an address of a VIP.
 func (d *doctor) isVIP(a netip.Addr) bool {
 	return slices.ContainsFunc(d.cfg.VIPs, func(v steering.VIPConfig) bool { return slices.Contains(v.Addresses, a) })
-}
-
-// needs returns the capabilities that the configuration asks for.
-func (d *doctor) needs() []host.Need {
-	free := d.machine.UnprivilegedPort()
-	var low []string
-	for _, p := range d.wanted() {
-		if port := fmt.Sprint(p.Address.Port()); p.Address.Port() < free && p.Address.Port() > 0 && !slices.Contains(low, port) {
-			low = append(low, port)
-		}
-	}
-	if len(low) == 0 {
-		return nil
-	}
-	return []host.Need{{Capability: host.NetBindService, Why: "bind port " + strings.Join(low, " and ")}}
 }

@@ -99,15 +99,7 @@ func (n *node) followRing(w *world.World) {
 // inRing reports whether this node still has a share that others could take: a
 // stopping one waits until it has none.
 func (n *node) inRing(p *steering.Plan) bool {
-	if n.path == nil || p.Ring == nil || p.Ring.Now == nil {
-		return false
-	}
-	mine, others := false, false
-	for _, m := range p.Ring.Now.Members {
-		mine = mine || m.Node == n.name
-		others = others || m.Node != n.name
-	}
-	return mine && others
+	return n.path != nil && p.Ring != nil && p.Ring.Holds(n.name)
 }
 
 // parseFlow reads what `edgectl l4 trace` names a flow by.

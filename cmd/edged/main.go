@@ -65,13 +65,15 @@ func run(ctx context.Context, signals <-chan os.Signal, args []string, stdout, s
 			return runDemo(untilSignal(ctx, signals), args[1:], stdout, stderr)
 		case "doctor":
 			return runDoctor(untilSignal(ctx, signals), args[1:], stdout, stderr)
+		case "cleanup":
+			return runCleanup(untilSignal(ctx, signals), args[1:], stdout, stderr)
 		case "run":
 			args = args[1:]
 		case "help":
 			args = []string{"--help"}
 		default:
 			if !strings.HasPrefix(word, "-") {
-				return fmt.Errorf("%w: %q is not a command; there are run (the default), demo, doctor and help", errUsage, word)
+				return fmt.Errorf("%w: %q is not a command; there are run (the default), demo, doctor, cleanup and help", errUsage, word)
 			}
 		}
 	}
@@ -109,7 +111,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "edged [run] [flags]        serve as the configuration says\n"+
 			"edged demo [flags]         three geos on this machine, no root (edged demo --help)\n"+
-			"edged doctor [flags]       what of this machine and around it should be mended\n\n")
+			"edged doctor [flags]       what of this machine and around it should be mended\n"+
+			"edged cleanup [flags]      remove what an edged that was killed left on this machine\n\n")
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&o.config, "config", envOr("EDGED_CONFIG", DefaultConfig), "configuration `FILE`; also EDGED_CONFIG")

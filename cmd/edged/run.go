@@ -85,6 +85,8 @@ func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 	defer close(ended)
 	go n.obey(ctx, cancel, signals, ended)
 
+	unwatch := func() {}
+	defer func() { unwatch() }()
 	group := lifecycle.Group{Log: n.log}
 	n.components(&group)
 	err := group.Run(ctx, func() {
@@ -93,6 +95,8 @@ func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 			n.log.Info("certificates of a development CA", "trust_it_with", "curl --cacert "+ca)
 		}
 		warnBuffers(n.log)
+		n.manager.ready(n.statusLine())
+		unwatch = n.manager.watch(n.proxy.Alive, n.statusLine)
 	})
 	if err == nil {
 		n.log.Info("edged ended")
@@ -108,12 +112,15 @@ func (n *node) obey(ctx context.Context, stop context.CancelFunc, signals <-chan
 		case sig := <-signals:
 			switch {
 			case sig == syscall.SIGHUP:
+				n.manager.reloading()
 				n.reload()
+				n.manager.reloaded()
 			case stopping:
 				n.log.Info("one more signal: running requests are cut off")
 				n.proxy.Hurry(0)
 			default:
 				stopping = true
+				n.manager.stopping("stopping", 2*n.shutdownMax+hurried)
 				if !n.drain(ctx, sig, signals) {
 					n.proxy.Hurry(hurried)
 				}

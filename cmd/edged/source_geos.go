@@ -69,15 +69,13 @@ func geoState(g *world.Geo, self bool, p *steering.Plan, w *world.World) string 
 	switch {
 	case !self && !g.Alive:
 		return "unseen"
-	case drained(g.Name, w):
+	case steering.Drained(w, g):
 		return "draining"
 	case self && p.Shed.Shedding, !self && g.Load.ShedOut >= 1:
 		return "shedding"
 	}
 	return "up"
 }
-
-func drained(geo string, w *world.World) bool { return ordered(w, world.DrainGeo, geo) }
 
 // ordered reports whether an order of that kind for target is in force.
 func ordered(w *world.World, kind world.OrderKind, target string) bool {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -22,9 +23,13 @@ func (s source) L4() api.L4 {
 	}
 	out.On = true
 	st := s.path.Status()
-	total := lb.Counters{Reasons: map[lb.Reason]lb.Count{}, Servers: map[string]lb.Count{}}
+	out.Pins, out.Unpinned = st.Pins, st.Unpinned
+	total := lb.Counters{Reasons: map[lb.Reason]lb.Count{}, Servers: map[string]lb.Count{}, VIPs: map[netip.Addr]lb.Count{}}
 	for _, i := range st.Interfaces {
-		row := api.L4Interface{Name: i.Name, Mode: string(i.Mode), Error: i.Error, Follows: i.Applied, Ways: []api.L4Way{}}
+		row := api.L4Interface{
+			Name: i.Name, Mode: string(i.Mode), Program: i.Program, Pinned: i.Pinned, Adopted: i.Adopted,
+			Error: i.Error, Follows: i.Applied, Ways: []api.L4Way{},
+		}
 		if i.Addr.IsValid() {
 			row.Address = i.Addr.String()
 		}
@@ -38,6 +43,9 @@ func (s source) L4() api.L4 {
 		for name, c := range i.Counters.Servers {
 			total.Servers[name] = total.Servers[name].Plus(c)
 		}
+		for vip, c := range i.Counters.VIPs {
+			total.VIPs[vip] = total.VIPs[vip].Plus(c)
+		}
 	}
 	out.Counters = l4Counts(total)
 	out.Ring = l4Ring(s.world().Self(), st)
@@ -48,6 +56,9 @@ func l4Counts(c lb.Counters) []api.L4Count {
 	var out []api.L4Count
 	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
 		out = append(out, api.L4Count{Kind: "server", Name: name, Packets: c.Servers[name].Packets, Bytes: c.Servers[name].Bytes})
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(c.VIPs), netip.Addr.Compare) {
+		out = append(out, api.L4Count{Kind: "vip", Name: a.String(), Packets: c.VIPs[a].Packets, Bytes: c.VIPs[a].Bytes})
 	}
 	for _, r := range slices.Sorted(maps.Keys(c.Reasons)) {
 		out = append(out, api.L4Count{Kind: "reason", Name: r.String(), Packets: c.Reasons[r].Packets, Bytes: c.Reasons[r].Bytes})
@@ -88,7 +99,10 @@ func (s source) L4Trace(src, dst, proto string) (api.L4Trace, error) {
 	if err != nil {
 		return api.L4Trace{}, &admin.BadRequestError{Text: err.Error()}
 	}
-	t := s.path.Trace(f)
+	t, err := s.path.Trace(f)
+	if err != nil {
+		return api.L4Trace{}, &admin.BadRequestError{Text: err.Error()}
+	}
 	out := api.L4Trace{VIP: t.VIP, Bucket: t.Bucket, Owner: t.Owner, Other: t.Other}
 	if t.Way.Node != "" {
 		way := api.L4Way(t.Way)
@@ -106,6 +120,11 @@ func (s source) l4Part() api.Part {
 		if i.Mode == "" {
 			part.Health = api.Bad
 			texts = append(texts, i.Name+" has no program: "+cmp.Or(i.Error, "not tried yet"))
+			continue
+		}
+		if i.Error != "" {
+			part.Health = api.Bad
+			texts = append(texts, i.Error)
 			continue
 		}
 		texts = append(texts, fmt.Sprintf("%s XDP on %s", i.Mode, i.Name))

@@ -134,6 +134,9 @@ func (s source) proxyPart() api.Part {
 		if !l.Up {
 			part.Health = api.Bad
 			down = append(down, "listener "+l.Name+" is not up")
+		} else if len(l.Missing) > 0 {
+			part.Health = worse(part.Health, api.Warning)
+			down = append(down, fmt.Sprintf("listener %s waits for %v", l.Name, l.Missing))
 		}
 	}
 	share := 0.0

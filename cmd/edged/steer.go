@@ -9,7 +9,6 @@ import (
 	"anyedge/bgp"
 	"anyedge/internal/steering"
 	"anyedge/internal/world"
-	"anyedge/proxy"
 	"anyedge/proxy/upstream"
 )
 
@@ -35,28 +34,14 @@ func (n *node) gather(now time.Time) *steering.View {
 	}
 	listeners := n.proxy.Listeners()
 	for _, c := range n.cfg.VIPs {
+		up, why := n.listenersUp(listeners, c)
 		v.VIPs = append(v.VIPs, steering.VIPView{
 			Config: c, Here: c.In(n.geo, n.cfg.Groups), Services: n.cfg.ServicesOn(c.Name),
-			ListenersUp: listenersUp(listeners, c.Name), ProxyAlive: n.proxy.Alive(),
+			ListenersUp: up, ListenersWhy: why, ProxyAlive: n.proxy.Alive(),
 		})
 	}
 	n.view = v
 	return v
-}
-
-// listenersUp reports whether every listener of the VIP accepts; a VIP without
-// any cannot serve.
-func listenersUp(all []proxy.ListenerStatus, vip string) bool {
-	some := false
-	for _, l := range all {
-		if slices.Contains(l.VIPs, vip) {
-			if !l.Up {
-				return false
-			}
-			some = true
-		}
-	}
-	return some
 }
 
 // apply makes a plan so: the door, the neighbors and the other geos learn it.

@@ -19,6 +19,7 @@ import (
 	"anyedge/fabric/identity"
 	"anyedge/internal/admin"
 	"anyedge/internal/api"
+	"anyedge/internal/host"
 	"anyedge/internal/lifecycle"
 	"anyedge/internal/message"
 	"anyedge/internal/recorder"
@@ -40,16 +41,18 @@ type node struct {
 	shutdownMax time.Duration
 	log         *slog.Logger
 
-	events  *recorder.Recorder
-	proxy   *proxy.Proxy
-	steer   *steering.Controller
-	certs   *certs.Store
-	fabric  *fabric.Fabric // nil: this geo is alone
-	speaker *bgp.Speaker   // nil: nothing is announced
-	path    *bpf.Path      // nil: packets stay where they arrive
-	dns     *dns           // nil: nobody asks for names here
-	admin   *admin.Server
+	events    *recorder.Recorder
+	proxy     *proxy.Proxy
+	steer     *steering.Controller
+	certs     *certs.Store
+	fabric    *fabric.Fabric  // nil: this geo is alone
+	speaker   *bgp.Speaker    // nil: nothing is announced
+	path      *bpf.Path       // nil: packets stay where they arrive
+	addresses *host.Addresses // nil: no VIP needs one
+	dns       *dns            // nil: nobody asks for names here
+	admin     *admin.Server
 
+	manager  *manager
 	stopping atomic.Bool
 	history  history
 
@@ -64,7 +67,7 @@ type node struct {
 func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 	n := &node{
 		cfg: cfg, file: o.config, geo: cfg.Geo(), log: log,
-		started: time.Now(), shutdownMax: proxy.DefaultShutdownMax,
+		started: time.Now(), shutdownMax: proxy.DefaultShutdownMax, manager: newManager(os.Getenv, log),
 		events: recorder.New(), healthWas: map[string]upstream.State{},
 	}
 	if cfg.Shutdown.Max != nil {
@@ -96,6 +99,7 @@ func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 	if err := n.wireBGP(o); err != nil {
 		return nil, err
 	}
+	n.wireAddresses()
 	if err := n.wireL4(keys, o.noXDP); err != nil {
 		return nil, err
 	}
@@ -235,6 +239,9 @@ func (n *node) components(g *lifecycle.Group) {
 	if n.fabric != nil {
 		g.Add("fabric", n.fabric)
 	}
+	if n.addresses != nil { // before what binds them
+		g.Add("addresses", n.addresses)
+	}
 	if n.path != nil { // before the proxy: it stops after it
 		g.Add("l4", n.path)
 	}
@@ -253,9 +260,12 @@ func (n *node) components(g *lifecycle.Group) {
 // the next tick.
 func (n *node) nerves(ctx context.Context, ready func()) error {
 	ready()
-	var fabricChanged <-chan struct{}
+	var fabricChanged, addressesChanged <-chan struct{}
 	if n.fabric != nil {
 		fabricChanged = n.fabric.Changed()
+	}
+	if n.addresses != nil {
+		addressesChanged = n.addresses.Changed()
 	}
 	for {
 		var pathChanged <-chan struct{}
@@ -267,6 +277,7 @@ func (n *node) nerves(ctx context.Context, ready func()) error {
 			return nil
 		case <-n.proxy.Changed():
 		case <-fabricChanged:
+		case <-addressesChanged:
 		case <-pathChanged:
 		}
 		n.steer.Wake()
@@ -282,6 +293,6 @@ func (n *node) world() *world.World {
 	now := time.Now()
 	return &world.World{At: now, Geo: n.geo, Node: n.name, Geos: []world.Geo{{
 		Name: n.geo, Alive: true, Heard: now,
-		Nodes: []world.Node{{Name: n.name, Geo: n.geo, Status: world.Joined}},
+		Nodes: []world.Node{{Name: n.name, Geo: n.geo, Status: world.Joined, Alive: true}},
 	}}}
 }
