@@ -237,7 +237,7 @@ func TestShed(t *testing.T) {
 		t.Errorf("logged there: %v", line)
 	}
 	m := f.edges["iad"].Door().Measure(time.Now())
-	if m.Offered != 0 || m.Executed != 1 || m.Foreign != 1 || m.Peers["fra"].Want != 12.5 {
+	if m.Offered != 0 || m.Executed != 1 || m.Foreign != 1 || m.Peers["fra/fra-edge1"].Want != 12.5 {
 		t.Errorf("iad measured %+v", m)
 	}
 	m = fra.Door().Measure(time.Now())
@@ -341,7 +341,7 @@ func TestServeFabricChecksHopFields(t *testing.T) {
 				h.Set(test.field, test.value)
 			}
 			r := &message.Request{Method: "GET", Scheme: "https", Authority: "shop.example", Target: "/", Version: message.HTTP3, Header: h}
-			resp, err := iad.ServeFabric(t.Context(), "fra", r)
+			resp, err := iad.ServeFabric(t.Context(), proxy.Sender{Geo: "fra", Node: "fra-edge1"}, r)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -119,5 +119,5 @@ func (f fabricFrom) RoundTrip(ctx context.Context, geo string, r *message.Reques
 		r.Body = message.NewBody(src, r.Body.Length(), message.MiB, r.Body.Trailer)
 	}
 	r.Peer, r.Scheme, r.Version = netip.AddrPort{}, "https", message.HTTP3
-	return target.ServeFabric(ctx, f.from, r)
+	return target.ServeFabric(ctx, proxy.Sender{Geo: f.from, Node: f.from + "-edge1"}, r)
 }

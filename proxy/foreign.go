@@ -25,20 +25,26 @@ const (
 	failedTimeout  = "timeout"
 )
 
-// ServeFabric answers a request that the proxy of geo from sent over the
-// fabric. It is served here or, before its content is read, refused with 503
+// A Sender is the edge that sent a request over the fabric.
+type Sender struct{ Geo, Node string }
+
+// String names the sender as grants name it. Each node of a geo sheds what is
+// too much for itself, so each is granted its own share.
+func (s Sender) String() string { return s.Geo + "/" + s.Node }
+
+// ServeFabric answers a request that another edge sent over the fabric. It is served here or, before its content is read, refused with 503
 // and the reason in Edge-Busy; it is never shed on nor passed on. An
 // instruction of the app goes back with the answer, because the edge that the
 // client reached runs it. The error says that the sender has gone.
-func (p *Proxy) ServeFabric(ctx context.Context, from string, r *message.Request) (*message.Response, error) {
-	in, malformed := parseInbound(r.Header, from)
+func (p *Proxy) ServeFabric(ctx context.Context, from Sender, r *message.Request) (*message.Response, error) {
+	in, malformed := parseInbound(r.Header, from.Geo)
 	if malformed != nil {
-		p.log.Warn("request over the fabric refused", "from", from, "err", malformed)
+		p.log.Warn("request over the fabric refused", "from", from.String(), "err", malformed)
 		return answer(400, malformed.Error()+"\n",
 			message.Field{Name: fieldGeo, Value: p.setup.Geo}, message.Field{Name: fieldBusy, Value: busyMalformed}), nil
 	}
 	e := p.beginForeign(in, r)
-	permit := p.admit(in, from)
+	permit := p.admit(in, from.String())
 	var resp *message.Response
 	switch {
 	case e.service == nil:

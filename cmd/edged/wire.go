@@ -182,7 +182,7 @@ func (n *node) wireFabric() error {
 		Geo: n.geo, NodeName: n.name, Number: n.cfg.Node.Number,
 		Software: api.Software, Geos: n.cfg.Geos, StateDir: n.cfg.StateDir(),
 		Handler: func(ctx context.Context, from fabric.Peer, req *message.Request) (*message.Response, error) {
-			return n.proxy.ServeFabric(ctx, from.Geo, req)
+			return n.proxy.ServeFabric(ctx, proxy.Sender{Geo: from.Geo, Node: from.Node}, req)
 		},
 		Events: func(e fabric.Event) {
 			n.events.Add(e.At, "fabric/"+e.Geo+"/"+e.Node, string(e.Kind)+": "+e.Text)

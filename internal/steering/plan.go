@@ -97,7 +97,7 @@ type ShedPlan struct {
 
 	Budget       float64            // foreign work this geo takes
 	BudgetUrgent float64            // and from senders in need
-	Grants       map[string]float64 // origin geo → what it may send now
+	Grants       map[string]float64 // sender (GEO/NODE) → what it may send now
 
 	// RefuseShare is the share of requests to refuse at the door because
 	// nobody can take them: 0..1.

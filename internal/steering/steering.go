@@ -14,10 +14,12 @@
 // plan for those who act on it or show it.
 //
 // The package neither counts requests nor routes one (proxy/admission), speaks
-// no BGP (bgp) and keeps no state outside the plan. It plans for one node per
-// geo: rates and capacity are those of the node it runs on. There is no flap
-// budget, no pin and no fleet lease: two geos that start to drain within one
-// propagation time of each other are told apart by drain.wait alone.
+// no BGP (bgp) and keeps no state outside the plan. A plan is one node's: each
+// node of a geo sheds what is above its own capacity and is granted its own
+// share; what one node of a geo grants is taken as the whole geo's, which claims
+// too little where a geo has several. There is no flap budget, no pin and no
+// fleet lease: two geos that start to drain within one propagation time of each
+// other are told apart by drain.wait alone.
 package steering
 
 import (

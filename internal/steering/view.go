@@ -54,10 +54,12 @@ type Measured struct {
 	Offered  int // requests that clients brought here, before any shedding
 	Executed int // given to local backends: own and foreign
 	Foreign  int // of Executed, shed here by other geos
-	Peers    map[string]PeerMeasured
+	// Peers are geos, for what is sent to them, and senders (GEO/NODE), for what
+	// they would like to send here.
+	Peers map[string]PeerMeasured
 }
 
-// PeerMeasured is what passed between this geo and another.
+// PeerMeasured is what passed between this node and a peer.
 type PeerMeasured struct {
 	Relayed int // requests of ours it was asked to serve, by shed
 	Busy    int // of Relayed, refused by it
