@@ -188,11 +188,11 @@ func (m *member) serve(at netip.AddrPort) error {
 	}()
 	go func() {
 		for buf := make([]byte, 64); ; {
-			n, from, err := pc.ReadFrom(buf)
+			_, from, err := pc.ReadFrom(buf)
 			if err != nil {
 				return
 			}
-			_, _ = pc.WriteTo(buf[:n], from)
+			_, _ = pc.WriteTo([]byte(m.name), from) // who is lost misses it
 		}
 	}()
 	return nil

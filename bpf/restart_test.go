@@ -3,7 +3,6 @@ package bpf_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io/fs"
 	"net"
@@ -24,8 +23,9 @@ import (
 	"anyedge/bpf/lb"
 )
 
-// A stream sends a packet every two milliseconds and counts what comes back.
+// A stream sends a packet every two milliseconds and counts what its node answers.
 type stream struct {
+	owner     string
 	sent, got atomic.Int64
 	stop      context.CancelFunc
 	wg        sync.WaitGroup
@@ -45,7 +45,7 @@ func (s *site) flow(owner string, r *lb.Ring) *stream {
 			continue
 		}
 		ctx, stop := context.WithCancel(s.t.Context())
-		x := &stream{stop: stop}
+		x := &stream{owner: owner, stop: stop}
 		x.wg.Go(func() { x.send(ctx, c) })
 		x.wg.Go(func() { x.receive(c) })
 		s.t.Cleanup(x.end)
@@ -63,16 +63,17 @@ func (x *stream) send(ctx context.Context, c net.Conn) {
 			return
 		case <-tick.C:
 		}
-		n := x.sent.Add(1)
-		_, _ = c.Write(binary.BigEndian.AppendUint64(nil, uint64(n)))
+		x.sent.Add(1)
+		_, _ = c.Write([]byte("who")) // what is not sent is not answered
 	}
 }
 
 func (x *stream) receive(c net.Conn) {
 	defer func() { _ = c.Close() }()
 	for buf := make([]byte, 64); ; {
-		_, err := c.Read(buf)
+		n, err := c.Read(buf)
 		switch {
+		case err == nil && string(buf[:n]) != x.owner: // by who does not have the flow: lost
 		case err == nil:
 			x.got.Add(1)
 		case !errors.Is(err, syscall.ECONNREFUSED): // an answer to a packet before

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -89,7 +88,7 @@ func nextSteps(f initFlags) []string {
 	}
 	var steps []string
 	if f.answers.cert != "" {
-		steps = append(steps, "edged must be able to read "+f.answers.key+": chgrp edged and chmod 640, as for "+filepath.Dir(f.file))
+		steps = append(steps, "The unit runs as user edged, who must be able to read the key: sudo chown edged "+f.answers.key)
 	}
 	return append(steps,
 		"Next:",

@@ -93,7 +93,7 @@ func (a *app) startLab(ctx context.Context, f *labFlags) (metal.Status, error) {
 	if err != nil {
 		return s, err
 	}
-	cmd := exec.Command(self, "lab", "own", "--prefix", f.prefix, "--edged", program, "--l4", f.l4)
+	cmd := exec.Command(self, "lab", "own", "--prefix", f.prefix, "--edged", program, "--l4", f.l4) //nolint:noctx // it outlives this command
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	out, err := cmd.StdoutPipe()
 	if err != nil {

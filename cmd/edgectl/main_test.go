@@ -105,6 +105,8 @@ var answers = map[string]func() any{
 	api.PathBackends:    func() any { return new(api.Backends) },
 	api.PathFabricPeers: func() any { return new(api.FabricPeers) },
 	api.PathEvents:      func() any { return new(api.Events) },
+	api.PathL4:          func() any { return new(api.L4) },
+	api.PathL4Trace:     func() any { return new(api.L4Trace) },
 	api.PathDrain:       func() any { return new(api.DrainReply) },
 	api.PathUndrain:     func() any { return new(api.DrainReply) },
 }

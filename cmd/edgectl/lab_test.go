@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"anyedge/internal/lab/metal"
+	"anyedge/internal/lab/netns"
+)
+
+// A labUser uses edgectl lab as an operator does.
+type labUser struct {
+	t      *testing.T
+	bin    string // directory of edgectl and edged
+	prefix string
+}
+
+// newLabUser builds the programs, side by side.
+func newLabUser(t *testing.T) *labUser {
+	t.Helper()
+	if err := metal.Check(); err != nil {
+		if os.Getenv("EDGE_TEST_STRICT") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	u := &labUser{t: t, bin: t.TempDir(), prefix: fmt.Sprintf("edged-cli%d", os.Getpid())}
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", u.bin+"/", "anyedge/cmd/edged", "anyedge/cmd/edgectl").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return u
+}
+
+// lab runs edgectl lab, and returns what it wrote and its exit code.
+func (u *labUser) lab(args ...string) (stdout, stderr string, code int) {
+	u.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(u.bin, "edgectl"), append([]string{"lab", "--prefix", u.prefix}, args...)...)
+	var out, why bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &why
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exit.ExitCode()
+	} else if err != nil {
+		u.t.Fatalf("edgectl lab %s: %v", strings.Join(args, " "), err)
+	}
+	return out.String(), why.String(), code
+}
+
+// does runs edgectl lab, which must succeed, and wants words in what it says.
+func (u *labUser) does(command string, words ...string) string {
+	u.t.Helper()
+	out, why, code := u.lab(strings.Fields(command)...)
+	if code != 0 {
+		u.t.Fatalf("edgectl lab %s: exit code %d: %s", command, code, why)
+	}
+	for _, w := range words {
+		if !strings.Contains(out+why, w) {
+			u.t.Errorf("edgectl lab %s: no %q in\n%s%s", command, w, out, why)
+		}
+	}
+	return out
+}
+
+// fails runs edgectl lab, which must fail with one line.
+func (u *labUser) fails(command, words string) {
+	u.t.Helper()
+	out, why, code := u.lab(strings.Fields(command)...)
+	if code == 0 || !strings.Contains(why, words) || strings.Count(why, "\n") != 1 {
+		u.t.Errorf("edgectl lab %s: exit code %d, want one line with %q:\n%s%s", command, code, words, out, why)
+	}
+}
+
+// status returns the lab's status and its file.
+func (u *labUser) status() (s metal.Status, f metal.File) {
+	u.t.Helper()
+	if err := json.Unmarshal([]byte(u.does("status -o json")), &s); err != nil {
+		u.t.Fatal(err)
+	}
+	text, err := os.ReadFile(u.file())
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &f); err != nil {
+		u.t.Fatal(err)
+	}
+	return s, f
+}
+
+func (u *labUser) file() string { return "/run/" + u.prefix + ".json" }
+
+// nothingLeft checks that nothing of a lab is there.
+func (u *labUser) nothingLeft(dir string) {
+	u.t.Helper()
+	if left := netns.List(u.prefix); len(left) > 0 {
+		u.t.Errorf("left: %v", left)
+	}
+	for _, path := range []string{dir, u.file(), "/sys/fs/bpf/" + filepath.Base(dir)} {
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			u.t.Errorf("left: %s", path)
+		}
+	}
+	if left := processes(u.t, dir, u.prefix); len(left) > 0 {
+		u.t.Errorf("left: %v", left)
+	}
+}
+
+// processes returns the command lines that contain one of the words.
+func processes(t *testing.T, words ...string) []string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			continue // it has ended
+		}
+		line := strings.ReplaceAll(string(text), "\x00", " ")
+		for _, w := range words {
+			if strings.Contains(line, w) {
+				found = append(found, line)
+				break
+			}
+		}
+	}
+	return found
+}
+
+func TestLab(t *testing.T) {
+	u := newLabUser(t)
+	t.Cleanup(func() { u.lab("down") })
+	for _, command := range []string{"status", "break node fra-edge2", "heal", "down"} {
+		u.fails(command, "no lab runs: start one with: edgectl lab up")
+	}
+	u.fails("up --edged /nowhere/edged", "/nowhere/edged")
+
+	u.does("up --l4 off", "fra-edge2", "BIRD", "FRR", u.prefix+"-client-eu curl", "edgectl lab down --prefix "+u.prefix)
+	s, f := u.status()
+	if len(s.Edges) != 4 || len(s.Routers) != 3 || len(s.Clients) != 4 || len(s.Faults) != 0 {
+		t.Errorf("status: %+v", s)
+	}
+	u.fails("up --l4 off", "a lab runs already")
+	u.fails("break moon fra", "cannot be broken")
+	u.does("break process fra-edge2", "process fra-edge2 is dead")
+	u.does("status", "DEAD", "broken: process fra-edge2 is dead")
+	u.does("heal", "Nothing is broken.")
+	u.does("status", "runs")
+	u.curl(s.Dir)
+	u.does("down")
+	u.nothingLeft(f.Dir)
+}
+
+// curl asks as the printed command does.
+func (u *labUser) curl(dir string) {
+	u.t.Helper()
+	ctx, cancel := context.WithTimeout(u.t.Context(), 30*time.Second)
+	defer cancel()
+	for _, vip := range []string{"192.0.2.10", "[2001:db8:100::10]"} {
+		out, err := exec.CommandContext(ctx, "ip", "netns", "exec", u.prefix+"-client-asia",
+			"curl", "-sS", "--fail", "--cacert", dir+"/ca.crt", "https://"+vip+"/").CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("nrt")) {
+			u.t.Errorf("curl %s: %v: %s", vip, err, out)
+		}
+	}
+}
+
+// TestLabKilled kills the process behind a lab, while the lab runs and while it
+// comes up: down removes what is left.
+func TestLabKilled(t *testing.T) {
+	u := newLabUser(t)
+	u.prefix += "k"
+	t.Cleanup(func() { u.lab("down") })
+	u.does("up")
+	_, f := u.status()
+	shell := exec.Command("ip", "netns", "exec", u.prefix+"-client-eu", "sleep", "600")
+	if err := shell.Start(); err != nil { // what somebody left running in it
+		t.Fatal(err)
+	}
+	kill(t, f.PID)
+	u.fails("status", "is dead; remove what is left with: edgectl lab down")
+	u.fails("up", "a lab runs already")
+	u.does("down", "its owner was gone: removed namespace "+u.prefix+"-fra-edge1")
+	if err := shell.Wait(); err == nil {
+		t.Error("the shell lives")
+	}
+	u.nothingLeft(f.Dir)
+
+	up := exec.Command(filepath.Join(u.bin, "edgectl"), "lab", "own", "--prefix", u.prefix, "--edged", filepath.Join(u.bin, "edged"), "--l4", "off")
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the first namespaces", func() bool { return len(netns.List(u.prefix)) > 3 })
+	text, err := os.ReadFile(u.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &f); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, up.Process.Pid)
+	_ = up.Wait()
+	u.does("down")
+	u.nothingLeft(f.Dir)
+}
+
+// TestLabTakenDownEarly takes a lab down while it comes up.
+func TestLabTakenDownEarly(t *testing.T) {
+	u := newLabUser(t)
+	u.prefix += "e"
+	t.Cleanup(func() { u.lab("down") })
+	up := exec.Command(filepath.Join(u.bin, "edgectl"), "lab", "own", "--prefix", u.prefix, "--edged", filepath.Join(u.bin, "edged"), "--l4", "off")
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- up.Wait() }()
+	waitFor(t, "the first namespaces", func() bool { return len(netns.List(u.prefix)) > 3 })
+	u.fails("status", "still coming up")
+	u.does("down")
+	if err := <-ended; err == nil {
+		t.Error("the owner ended as if all were well")
+	}
+	u.nothingLeft("/tmp/" + u.prefix)
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), u.prefix+"-*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// kill ends a process with SIGKILL and waits for its end.
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the end of the process", func() bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err != nil || bytes.Contains(text, []byte(") Z "))
+	})
+}
+
+// waitFor waits until cond holds.
+func waitFor(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	late := time.After(30 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-late:
+			t.Fatalf("%s: not in time", what)
+		case <-tick.C:
+		}
+	}
+}
