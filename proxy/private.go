@@ -99,7 +99,7 @@ func (p *Proxy) geos() []string {
 // viaEdges counts the edges that a request has been at.
 func viaEdges(h message.Header) int {
 	n := 0
-	for _, element := range strings.Split(h.Joined("Via"), ",") {
+	for element := range strings.SplitSeq(h.Joined("Via"), ",") {
 		if words := strings.Fields(element); len(words) > 1 && words[1] == pseudonym {
 			n++
 		}

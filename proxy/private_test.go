@@ -214,9 +214,9 @@ func TestCallOfAGeoThatIsNotWell(t *testing.T) {
 // into a geo of its choice.
 func TestPublicListenersTakeNoCalls(t *testing.T) {
 	f := newFleet("fra", "nrt")
-	any := shop(backend(t, says("served")).URL)
-	any.Hosts = []string{"*"}
-	f.start(t, "nrt", proxy.Setup{Services: []proxy.ServiceConfig{any}})
+	every := shop(backend(t, says("served")).URL)
+	every.Hosts = []string{"*"}
+	f.start(t, "nrt", proxy.Setup{Services: []proxy.ServiceConfig{every}})
 	only := shop(backend(t, says("served")).URL)
 	fra := f.start(t, "fra", proxy.Setup{Services: []proxy.ServiceConfig{only}, Listeners: []proxy.Listener{secure("https"), plain("http"), private()}})
 	f.plan("fra", steering.ShedPlan{})
@@ -227,7 +227,7 @@ func TestPublicListenersTakeNoCalls(t *testing.T) {
 			}
 		}
 	}
-	f.start(t, "fra", proxy.Setup{Services: []proxy.ServiceConfig{any}})
+	f.start(t, "fra", proxy.Setup{Services: []proxy.ServiceConfig{every}})
 	f.plan("fra", steering.ShedPlan{})
 	if got := f.edges["fra"].get(t, "http://shop.example/", "Host", "nrt.shop.internal"); got.Status != 200 || got.Header.Get("Edge-Geo") != "fra" {
 		t.Errorf("a service of every host: %d by %s", got.Status, got.Header.Get("Edge-Geo"))
@@ -311,7 +311,7 @@ func TestCallUpgrades(t *testing.T) {
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: nrt.shop.internal\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	r := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is closed
+	resp, err := http.ReadResponse(r, nil)
 	if err != nil || resp.StatusCode != 101 || resp.Header.Get("X-Where") != "nrt" {
 		t.Fatalf("%+v, %v", resp, err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -50,18 +49,23 @@ func (m *manager) say(assignments ...string) {
 	if m.socket == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), sayWithin)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "unixgram", m.socket)
+	if err := send(m.socket, strings.Join(assignments, "\n")); err != nil {
+		m.log.Warn("the service manager does not hear", "socket", m.socket, "err", err)
+	}
+}
+
+// send sends one datagram to a socket.
+func send(socket, text string) error {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
-		m.log.Warn("the service manager does not hear", "socket", m.socket, "err", err)
-		return
+		return err
 	}
-	defer conn.Close()
-	_ = conn.SetWriteDeadline(time.Now().Add(sayWithin)) // a new socket takes a deadline
-	if _, err := conn.Write([]byte(strings.Join(assignments, "\n"))); err != nil {
-		m.log.Warn("the service manager does not hear", "socket", m.socket, "err", err)
+	defer func() { _ = conn.Close() }() // what was written is on its way
+	if err := conn.SetWriteDeadline(time.Now().Add(sayWithin)); err != nil {
+		return err
 	}
+	_, err = conn.Write([]byte(text))
+	return err
 }
 
 // ready says that everything serves.

@@ -42,7 +42,7 @@ func makePackage(t *testing.T) string {
 // stop, upgrade, remove, purge.
 func TestPackage(t *testing.T) {
 	testpeer.NeedRoot(t)
-	testpeer.Need(t, "dpkg-deb", "systemd-analyze", "unshare", "setpriv", "git", "xz")
+	testpeer.Need(t, "dpkg-deb", "systemd-analyze", "unshare", "setpriv", "git")
 	deb := makePackage(t)
 	t.Run("the same again", func(t *testing.T) {
 		if !bytes.Equal(readFile(t, deb), readFile(t, makePackage(t))) {

@@ -124,7 +124,7 @@ func (s *Stream) send(ctx context.Context, cfg StreamConfig, idle chan *lab.Clie
 		for now := time.Now(); !due.After(now); due = due.Add(every) {
 			select {
 			case c := <-idle:
-				s.wg.Go(func() { s.one(c, cfg.Keep); idle <- c })
+				s.wg.Go(func() { s.one(context.WithoutCancel(ctx), c, cfg.Keep); idle <- c })
 			default:
 				s.meter.Late(s.region, 1)
 			}
@@ -133,12 +133,13 @@ func (s *Stream) send(ctx context.Context, cfg StreamConfig, idle chan *lab.Clie
 	}
 }
 
-func (s *Stream) one(c *lab.Client, keep bool) {
+// one sends one request, and waits for its answer whatever ends meanwhile.
+func (s *Stream) one(ctx context.Context, c *lab.Client, keep bool) {
 	if !keep {
 		c.Close()
 	}
 	at := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), streamTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
 	defer cancel()
 	r := c.Get(ctx, "/")
 	if !keep {

@@ -31,8 +31,8 @@ func (d *daemon) run(program string, args ...string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = out.Close() }() // the child has its own
-	cmd := exec.Command(program, args...)
+	defer func() { _ = out.Close() }()    // the child has its own
+	cmd := exec.Command(program, args...) //nolint:noctx // kill ends it
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := d.space.Start(cmd); err != nil {
 		return err

@@ -101,14 +101,14 @@ func (b *busy) after(t *testing.T) int {
 	return len(b.broken)
 }
 
-// ring waits until fra's ring is stable with so many members, and returns it.
-func ring(t *testing.T, l *metal.Lab, members int) *api.L4Ring {
+// ring waits until fra's ring is stable with both edges, and returns it.
+func ring(t *testing.T, l *metal.Lab) *api.L4Ring {
 	t.Helper()
 	var last *api.L4Ring
 	within(t, 20*time.Second, "fra's ring", func() bool {
 		for _, name := range []string{"fra-edge1", "fra-edge2"} {
 			l4, err := l.Edge(name).Ask().L4(t.Context())
-			if err != nil || l4.Ring == nil || l4.Ring.Phase != "stable" || len(l4.Ring.Members) != members {
+			if err != nil || l4.Ring == nil || l4.Ring.Phase != "stable" || len(l4.Ring.Members) != 2 {
 				return false
 			}
 			for _, m := range l4.Ring.Members {
@@ -164,7 +164,7 @@ func TestConnectionsWithoutPacketPath(t *testing.T) {
 // breaks a connection.
 func TestConnectionsSurvive(t *testing.T) {
 	l := up(t, metal.Options{L4: "native", Drain: 2 * time.Second, Unlimited: true})
-	r := ring(t, l, 2)
+	r := ring(t, l)
 	t.Logf("ring: %+v", r)
 	b := open(t, l)
 	lost, back := session(t, l, b)
@@ -186,7 +186,7 @@ func TestConnectionsSurvive(t *testing.T) {
 	if _, err := edge.Undrain(t.Context(), order); err != nil {
 		t.Fatal(err)
 	}
-	ring(t, l, 2)
+	ring(t, l)
 	if n := b.after(t) - lost - back; n > 0 {
 		t.Errorf("%d connections broke when the ring changed and changed back", n)
 	}

@@ -201,7 +201,7 @@ func pinDir(dir string) string { return filepath.Join("/sys/fs/bpf", filepath.Ba
 
 // awaitServed waits until a region's new connections are served by a geo.
 func (l *Lab) awaitServed(ctx context.Context, region string, vip netip.Addr, geo string) error {
-	last := "nobody asked"
+	var last string
 	for {
 		c := l.Client(region, vip, lab.H1)
 		r := c.Get(ctx, "/")
@@ -248,7 +248,7 @@ func (l *Lab) Edge(name string) *Edge {
 }
 
 // Space returns a machine's namespace: "fra-edge1", "fra-router", "transit",
-// "client-eu", …
+// "client-eu" and so on.
 func (l *Lab) Space(machine string) *netns.Space { return l.spaces[machine] }
 
 // Dir returns where the lab's files are.

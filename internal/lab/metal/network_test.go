@@ -53,6 +53,7 @@ func TestNetwork(t *testing.T) {
 }
 
 func distances(t *testing.T, l *metal.Lab) {
+	t.Helper()
 	const slack = 15 * time.Millisecond
 	vip4, vip6 := netip.AddrPortFrom(metal.VIPs()[0], 443).String(), netip.AddrPortFrom(metal.VIPs()[1], 443).String()
 	for _, tt := range []struct {
@@ -77,6 +78,7 @@ func distances(t *testing.T, l *metal.Lab) {
 }
 
 func protocols(t *testing.T, l *metal.Lab) {
+	t.Helper()
 	for _, r := range metal.Regions() {
 		for _, vip := range metal.VIPs() {
 			for _, p := range []lab.Protocol{lab.H1, lab.H2, lab.H3} {
@@ -171,6 +173,7 @@ func localOf(c net.Conn) netip.AddrPort { return c.LocalAddr().(*net.TCPAddr).Ad
 
 // spread: the router gives each edge its share of connections.
 func spread(t *testing.T, l *metal.Lab, vip netip.Addr) {
+	t.Helper()
 	const flows = 100
 	count := map[string]int{}
 	for range flows {
@@ -188,6 +191,7 @@ func spread(t *testing.T, l *metal.Lab, vip netip.Addr) {
 
 // sameFlow: the same five-tuple goes to the same edge every time.
 func sameFlow(t *testing.T, l *metal.Lab, vip netip.Addr) {
+	t.Helper()
 	for port := 20000; port < 20006; port++ {
 		first := ""
 		for range 4 {

@@ -12,7 +12,7 @@ import (
 // what it can and sheds the rest, nearest geo first.
 func TestOverload(t *testing.T) {
 	l := up(t, metal.Options{L4: "native"})
-	ring(t, l, 2)
+	ring(t, l)
 	const offered, settle, window = 400, 8 * time.Second, 8 * time.Second
 	s := l.Stream(metal.StreamConfig{Region: "eu", VIP: metal.VIPs()[0], Protocol: lab.H1, Rate: offered, Keep: true, Clients: 400})
 	defer s.Stop()

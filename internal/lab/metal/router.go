@@ -2,6 +2,7 @@ package metal
 
 import (
 	"bytes"
+	"context"
 	_ "embed" // the routers' configurations
 	"errors"
 	"fmt"
@@ -142,8 +143,7 @@ func (b *bird) start() error {
 func (b *bird) stop() { b.kill() }
 
 func (b *bird) ask(command string) (string, error) {
-	out, err := exec.Command(b.ctl, append([]string{"-s", b.socket}, strings.Fields(command)...)...).CombinedOutput()
-	return string(out), err
+	return shell(b.ctl, append([]string{"-s", b.socket}, strings.Fields(command)...)...)
 }
 
 func (b *bird) routes(family string) (string, error) {
@@ -245,8 +245,7 @@ func (f *frr) stop() {
 }
 
 func (f *frr) ask(command string) (string, error) {
-	out, err := exec.Command(f.vtysh, "--vty_socket", f.dir, "-c", command).Output()
-	return string(out), err
+	return shell(f.vtysh, "--vty_socket", f.dir, "-c", command)
 }
 
 func (f *frr) routes(family string) (string, error) {
@@ -262,12 +261,22 @@ func (f *frr) session(edge string, up bool) error {
 	if up {
 		word = "no neighbor "
 	}
-	out, err := exec.Command(f.vtysh, "--vty_socket", f.dir, "-c", "configure terminal", "-c", fmt.Sprintf("router bgp %d", f.asn),
-		"-c", word+f.neighbors[edge]+" shutdown").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+	_, err := shell(f.vtysh, "--vty_socket", f.dir, "-c", "configure terminal", "-c", fmt.Sprintf("router bgp %d", f.asn),
+		"-c", word+f.neighbors[edge]+" shutdown")
+	return err
+}
+
+// shell runs a router's shell, and returns what it answers.
+func shell(program string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), answerWait)
+	defer cancel()
+	var out, why bytes.Buffer // what vtysh complains about is no answer
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdout, cmd.Stderr = &out, &why
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s: %w: %s%s", filepath.Base(program), err, out.String(), why.String())
 	}
-	return nil
+	return out.String(), nil
 }
 
 // Routes returns what a geo's router, or the transit, has for the VIP's prefix

@@ -35,6 +35,7 @@ type namedStream struct {
 // tell starts the steady clients: 200 new connections a second over IPv4, 50 over
 // IPv6, and some that keep theirs.
 func tell(t *testing.T, l *metal.Lab) *story {
+	t.Helper()
 	s := &story{t: t, l: l}
 	for _, c := range []struct {
 		name string
@@ -165,7 +166,7 @@ func (s *story) home() {
 	}
 	s.enters("fra")
 	within(s.t, 30*time.Second, "both edges of fra are next hops", func() bool { return paths(s.t, s.l) == 2 })
-	ring(s.t, s.l, 2)
+	ring(s.t, s.l)
 	s.steady(500 * time.Millisecond)
 }
 
@@ -190,7 +191,7 @@ func ms(d time.Duration) string { return d.Round(time.Millisecond).String() }
 // routers and clients saw.
 func TestStory(t *testing.T) {
 	l := up(t, metal.Options{L4: "native", Drain: 2 * time.Second, Unlimited: true})
-	ring(t, l, 2)
+	ring(t, l)
 	s := tell(t, l)
 	defer s.print()
 	s.routes("fra", "ipv4")

@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -40,14 +39,15 @@ type Delay struct {
 	mu     sync.RWMutex // guards losses
 	losses []Loss
 	wg     sync.WaitGroup
-	end    context.CancelFunc
+	done   chan struct{} // closed: the cable is taken away
+	close  func()
 }
 
 // NewDelay lays a cable with distance between two spaces. Both ends are up, and
 // have no address.
 func NewDelay(a *Space, inA string, b *Space, inB string, otherwise time.Duration, distances ...Distance) (*Delay, error) {
-	ctx, end := context.WithCancel(context.Background())
-	d := &Delay{distances: distances, otherwise: otherwise, end: end}
+	d := &Delay{distances: distances, otherwise: otherwise, done: make(chan struct{})}
+	d.close = sync.OnceFunc(func() { close(d.done) })
 	var err error
 	if d.a, err = tun(a, inA); err == nil {
 		d.b, err = tun(b, inB)
@@ -55,8 +55,8 @@ func NewDelay(a *Space, inA string, b *Space, inB string, otherwise time.Duratio
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	d.wg.Go(func() { d.pump(ctx, d.a, d.b) })
-	d.wg.Go(func() { d.pump(ctx, d.b, d.a) })
+	d.wg.Go(func() { d.pump(d.a, d.b) })
+	d.wg.Go(func() { d.pump(d.b, d.a) })
 	return d, nil
 }
 
@@ -69,7 +69,7 @@ func (d *Delay) Lose(losses ...Loss) {
 
 // Close takes the cable away.
 func (d *Delay) Close() error {
-	d.end()
+	d.close()
 	for _, f := range []*os.File{d.a, d.b} {
 		if f != nil {
 			_ = f.Close()
@@ -117,7 +117,7 @@ type late struct {
 
 // pump moves packets one way. Each distance has a queue of its own, else what is
 // near would wait behind what is far.
-func (d *Delay) pump(ctx context.Context, from, to *os.File) {
+func (d *Delay) pump(from, to *os.File) {
 	queues := map[time.Duration]chan late{}
 	buf := make([]byte, 1<<16+headerSize)
 	for {
@@ -137,7 +137,7 @@ func (d *Delay) pump(ctx context.Context, from, to *os.File) {
 		if q == nil {
 			q = make(chan late, queueSize)
 			queues[wait] = q
-			d.wg.Go(func() { deliver(ctx, q, to) })
+			d.wg.Go(func() { d.deliver(q, to) })
 		}
 		select {
 		case q <- late{time.Now().Add(wait), append([]byte(nil), buf[:n]...)}:
@@ -146,7 +146,7 @@ func (d *Delay) pump(ctx context.Context, from, to *os.File) {
 	}
 }
 
-func deliver(ctx context.Context, q <-chan late, to *os.File) {
+func (d *Delay) deliver(q <-chan late, to *os.File) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -156,12 +156,12 @@ func deliver(ctx context.Context, q <-chan late, to *os.File) {
 				timer.Reset(wait)
 				select {
 				case <-timer.C:
-				case <-ctx.Done():
+				case <-d.done:
 					return
 				}
 			}
 			_, _ = to.Write(p.b) // a device that is down takes nothing
-		case <-ctx.Done():
+		case <-d.done:
 			return
 		}
 	}
@@ -181,7 +181,8 @@ func (d *Delay) lost(src, dst netip.Addr) bool {
 	defer d.mu.RUnlock()
 	for i := range d.losses {
 		l := &d.losses[i]
-		if (holds(l.A, src) && holds(l.B, dst) || holds(l.B, src) && holds(l.A, dst)) && rand.Float64() < l.Share {
+		between := holds(l.A, src) && holds(l.B, dst) || holds(l.B, src) && holds(l.A, dst)
+		if between && rand.Float64() < l.Share { //nolint:gosec // chance, no secret
 			return true
 		}
 	}

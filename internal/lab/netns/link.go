@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"unsafe"
 
+	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -118,45 +118,19 @@ func (s *Space) RouteBy(dev string, table int) error {
 	return nil
 }
 
-// The ethtool commands that PlainFrames uses.
-const (
-	ethtoolSetTxChecksum = 0x17
-	ethtoolSetGRO        = 0x2c
-)
-
 // PlainFrames makes an interface finish checksums before it sends, and receive
 // through NAPI. What a packet program sends back on the far end would otherwise
 // carry checksums that nobody ever finishes.
 func (s *Space) PlainFrames(dev string) error {
-	return s.Do(func() error {
-		for _, set := range [][2]uint32{{ethtoolSetTxChecksum, 0}, {ethtoolSetGRO, 1}} {
-			if err := ethtool(dev, set); err != nil {
-				return s.wrap("ethtool "+dev, err)
-			}
+	err := s.Do(func() error {
+		e, err := ethtool.NewEthtool() // a socket of this thread's namespace
+		if err != nil {
+			return err
 		}
-		return nil
+		defer e.Close()
+		return e.Change(dev, map[string]bool{"tx-checksum-ip-generic": false, "rx-gro": true})
 	})
-}
-
-// ethtool sets one on-or-off value, by ioctl on a socket of the calling thread's
-// namespace.
-func ethtool(dev string, value [2]uint32) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	request := struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}{data: unsafe.Pointer(&value)}
-	copy(request.name[:], dev)
-	_, _, code := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
-	if code != 0 {
-		return code
-	}
-	return nil
+	return s.wrap("ethtool "+dev, err)
 }
 
 // NextHops returns how many ways the main table has to an address.

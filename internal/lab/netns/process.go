@@ -20,8 +20,10 @@ const (
 // FRR's daemons do not.
 func killInside(name string) error {
 	var want unix.Stat_t
-	if unix.Stat(dir+name, &want) != nil {
-		return nil // there is none
+	if err := unix.Stat(dir+name, &want); errors.Is(err, unix.ENOENT) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("namespace %s: %w", name, err)
 	}
 	for range endRounds {
 		found, err := killOnce(&want)
@@ -69,7 +71,7 @@ func inside(pid int, space *unix.Stat_t) bool {
 func kill(pid int, space *unix.Stat_t) (killed bool, err error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return false, nil //nolint:nilerr // it has ended
+		return false, nil // it has ended
 	}
 	defer func() { _ = unix.Close(fd) }()
 	if !inside(pid, space) {
@@ -88,7 +90,7 @@ func kill(pid int, space *unix.Stat_t) (killed bool, err error) {
 func ended(fd, pid int) error {
 	late := time.Now().Add(endWait)
 	for left := endWait; left > 0; left = time.Until(late) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1) //nolint:gosec // a descriptor
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
 		if n > 0 {
 			return nil
 		}
