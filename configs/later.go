@@ -45,6 +45,7 @@ var later = []string{
 // form like hash(…) is known by its word.
 var laterValues = map[string][]string{
 	"bgp.mode":           {"child"},
+	"l4.forward":         {"gue"},
 	"overload.signals[]": {"cpu", "backends", "queue", "psi", "latency"},
 	"services[].balance": {"ewma", "round_robin", "hash"},
 }
