@@ -11,19 +11,29 @@
 // Where a packet came from.
 enum origin { ROUTER, PEER, CHAIN };
 
-// Two keyed hashes; hash.go has their twins.
-INLINE __u64 cell_hash(volatile struct generation *g, __u64 a, __u64 b)
+// The key, read once a packet.
+struct key {
+	__u64 a, b;
+};
+
+INLINE struct key key_of(volatile struct generation *g)
 {
-	__u64 h = ((a ^ g->key[0]) * 0x9e3779b97f4a7c15ULL) ^ ((b ^ g->key[1]) * 0xd6e8feb86659fd93ULL);
+	return (struct key){g->key[0], g->key[1]};
+}
+
+// Two keyed hashes; hash.go has their twins.
+INLINE __u64 cell_hash(struct key k, __u64 a, __u64 b)
+{
+	__u64 h = ((a ^ k.a) * 0x9e3779b97f4a7c15ULL) ^ ((b ^ k.b) * 0xd6e8feb86659fd93ULL);
 	h ^= h >> 29;
 	return h * 0xbf58476d1ce4e5b9ULL;
 }
 
-INLINE __u32 flow_hash(volatile struct generation *g, struct flow *f)
+INLINE __u32 flow_hash(struct key k, struct flow *f)
 {
-	__u64 h = (f->src[1] ^ g->key[0]) * 0x9e3779b97f4a7c15ULL;
+	__u64 h = (f->src[1] ^ k.a) * 0x9e3779b97f4a7c15ULL;
 	h ^= h >> 32;
-	h ^= (f->dst[1] ^ g->key[1] ^ ((__u64)f->ports << 32 | f->ports)) * 0xc2b2ae3d27d4eb4fULL;
+	h ^= (f->dst[1] ^ k.b ^ ((__u64)f->ports << 32 | f->ports)) * 0xc2b2ae3d27d4eb4fULL;
 	if (f->v6)
 		h ^= f->src[0] * 0x9fb21c651e98df25ULL;
 	h ^= f->proto;
@@ -38,9 +48,9 @@ INLINE bool vip_is(struct vip *v, struct flow *f)
 }
 
 // find_vip looks into at most two cells; an empty first one ends the search.
-INLINE struct vip *find_vip(volatile struct generation *g, __u64 gen, struct flow *f)
+INLINE struct vip *find_vip(struct key k, __u64 gen, struct flow *f)
 {
-	__u64 h = cell_hash(g, f->dst[0], f->dst[1]);
+	__u64 h = cell_hash(k, f->dst[0], f->dst[1]);
 	__u64 i = h >> (64 - VIP_BITS) | gen << VIP_BITS;
 	MASK(i, (2 << VIP_BITS) - 1);
 	struct vip *v = &vips[i];
@@ -54,9 +64,9 @@ INLINE struct vip *find_vip(volatile struct generation *g, __u64 gen, struct flo
 	return vip_is(v, f) ? v : 0;
 }
 
-INLINE struct peer *find_peer(volatile struct generation *g, __u64 gen, __u64 key)
+INLINE struct peer *find_peer(struct key k, __u64 gen, __u64 key)
 {
-	__u64 h = cell_hash(g, key, 0);
+	__u64 h = cell_hash(k, key, 0);
 	__u32 i = h >> (64 - PEER_BITS) | (__u32)gen << PEER_BITS;
 	struct peer *p = bpf_map_lookup_elem(&peers, &i);
 	if (!p || !p->used)
@@ -87,7 +97,7 @@ INLINE enum origin sender(volatile struct generation *g, __u64 gen, void *eth)
 		return ROUTER;
 	__u64 first = *(__u16 *)(eth + 6);
 	__u64 key = 6 | (first & 0xfffd) << 16 | (__u64)*(__u32 *)(eth + 8) << 32;
-	struct peer *p = find_peer(g, gen, key);
+	struct peer *p = find_peer(key_of(g), gen, key);
 	if (!p)
 		return ROUTER;
 	return (first & 2) == p->local_bit ? PEER : CHAIN;
@@ -238,9 +248,9 @@ INLINE int forward(struct xdp_md *ctx, __u64 gen, __u32 hop, __u32 vip, int l2, 
 	return encapsulate(ctx, s, 22, f, chain);
 }
 
-INLINE struct slot *find_slot(volatile struct generation *g, __u64 gen, struct vip *v, struct flow *f)
+INLINE struct slot *find_slot(struct key k, __u64 gen, struct vip *v, struct flow *f)
 {
-	__u64 i = flow_hash(g, f) | (__u64)v->group << RING_BITS | gen << (RING_BITS + GROUP_BITS);
+	__u64 i = flow_hash(k, f) | (__u64)v->group << RING_BITS | gen << (RING_BITS + GROUP_BITS);
 	MASK(i, (2 << (RING_BITS + GROUP_BITS)) - 1);
 	return &ring[i];
 }
@@ -279,6 +289,7 @@ INLINE int decapsulate(struct xdp_md *ctx, int l2)
 	__u64 gen = active;
 	MASK(gen, 1);
 	volatile struct generation *g = &generations[gen];
+	struct key k = key_of(g);
 	void *d = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	if (l2 != 14 && l2 != 18 && l2 != 22)
 		return XDP_PASS;
@@ -287,17 +298,17 @@ INLINE int decapsulate(struct xdp_md *ctx, int l2)
 		return XDP_PASS;
 	__u16 outer = __builtin_bswap16(*(__u16 *)(o + 2));
 	struct flow f;
-	if (!find_peer(g, gen, 4 | (__u64)*(__u32 *)(o + 12) << 32)) {
+	if (!find_peer(key_of(g), gen, 4 | (__u64)*(__u32 *)(o + 12) << 32)) {
 		note(STRANGER, outer);
 		return XDP_DROP;
 	}
 	enum reason why = *(__u8 *)(o + 9) == PROTO_IPV6 ? parse6(o + 20, end, &f) : parse4(o + 20, end, &f);
-	struct vip *v = why || f.len > outer - 20 ? 0 : find_vip(g, gen, &f);
+	struct vip *v = why || f.len > outer - 20 ? 0 : find_vip(k, gen, &f);
 	if (!v) {
 		note(INNER, outer);
 		return XDP_DROP;
 	}
-	struct slot *slot = find_slot(g, gen, v, &f);
+	struct slot *slot = find_slot(k, gen, v, &f);
 	enum origin from = *(__u16 *)(o + 4) == BE16(1) ? CHAIN : PEER;
 	__u32 self = g->self, number = v->number, hop1 = slot->hop1, hop2 = slot->hop2, next = 0;
 	if (strip(ctx, l2, f.v6)) {
@@ -346,16 +357,17 @@ static __attribute__((noinline)) int whole(struct xdp_md *ctx)
 	__u64 gen = active;
 	MASK(gen, 1);
 	volatile struct generation *g = &generations[gen];
+	struct key k = key_of(g);
 	if (why) {
 		if (why == OTHER_PROTO && !f.v6 && (f.proto == PROTO_IPIP || f.proto == PROTO_IPV6) && f.dst[1] == *(volatile __u32 *)g->addr)
 			return decapsulate(ctx, l2);
 		note(why, f.len);
 		return XDP_PASS;
 	}
-	struct vip *v = find_vip(g, gen, &f);
+	struct vip *v = find_vip(k, gen, &f);
 	if (!v)
 		return XDP_PASS;
-	struct slot *slot = find_slot(g, gen, v, &f);
+	struct slot *slot = find_slot(k, gen, v, &f);
 	__u32 self = g->self, hop1 = slot->hop1, hop2 = slot->hop2, next = 0;
 	if (hop1 != self || hop2) { // else it is mine, whoever sent it
 		enum origin from = sender(g, gen, d);
@@ -414,10 +426,11 @@ INLINE int fast(struct xdp_md *ctx, void *d, void *end, bool v6)
 	__u64 gen = active;
 	MASK(gen, 1);
 	volatile struct generation *g = &generations[gen];
-	struct vip *v = find_vip(g, gen, &f);
+	struct key k = key_of(g);
+	struct vip *v = find_vip(k, gen, &f);
 	if (!v)
 		return XDP_PASS;
-	struct slot *slot = find_slot(g, gen, v, &f);
+	struct slot *slot = find_slot(k, gen, v, &f);
 	__u32 self = g->self, hop = slot->hop1;
 	if (slot->hop2)
 		return whole(ctx);
