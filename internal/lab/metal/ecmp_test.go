@@ -1,3 +1,5 @@
+//go:build !race
+
 package metal_test
 
 import (
@@ -121,16 +123,6 @@ func ring(t *testing.T, l *metal.Lab) *api.L4Ring {
 		return true
 	})
 	return last
-}
-
-// paths returns how many next hops fra's router has for the IPv4 VIP.
-func paths(t *testing.T, l *metal.Lab) int {
-	t.Helper()
-	text, err := l.NextHops("fra-router", metal.VIPs()[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
 }
 
 // session takes fra-edge2's session away and gives it back.

@@ -93,3 +93,15 @@ func TestUpAndDown(t *testing.T) {
 		}
 	}
 }
+
+// paths returns how many next hops fra's router has for the IPv4 VIP.
+func paths(t *testing.T, l *metal.Lab) int {
+	t.Helper()
+	text, err := l.NextHops("fra-router", metal.VIPs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func ms(d time.Duration) string { return d.Round(time.Millisecond).String() }

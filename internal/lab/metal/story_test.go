@@ -1,3 +1,5 @@
+//go:build !race
+
 package metal_test
 
 import (
@@ -184,8 +186,6 @@ func (s *story) do(step string, allowed int, happen func() error, seen func() st
 		s.t.Errorf("%s: %d requests failed", step, failed)
 	}
 }
-
-func ms(d time.Duration) string { return d.Round(time.Millisecond).String() }
 
 // TestStory breaks things in turn, under steady clients, and prints what real
 // routers and clients saw.
