@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -68,7 +69,11 @@ func (f *labFlags) register(c *cobra.Command) {
 // program finds edged.
 func (f *labFlags) program() (string, error) {
 	if f.edged != "" {
-		return filepath.Abs(f.edged)
+		p, err := exec.LookPath(f.edged)
+		if err != nil {
+			return "", fmt.Errorf("--edged: %w", err)
+		}
+		return filepath.Abs(p)
 	}
 	if self, err := os.Executable(); err == nil {
 		if p, err := exec.LookPath(filepath.Join(filepath.Dir(self), "edged")); err == nil {
@@ -131,6 +136,8 @@ func (a *app) labOwnCommand(f *labFlags) *cobra.Command {
 	c := a.command(&cobra.Command{Use: "own", Hidden: true, Short: "be the process behind a lab"}, func(ctx context.Context, _ []string) error {
 		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
+		// Nobody reads what it says once the lab is up; that must not end it.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 		opts := metal.Options{Prefix: f.prefix, Edged: f.edged, L4: f.l4, Log: slog.New(slog.DiscardHandler)}
 		if f.l4 == "off" {
 			opts.L4 = ""
@@ -147,12 +154,15 @@ func (a *app) labStatusCommand(f *labFlags) *cobra.Command {
 	return a.command(&cobra.Command{
 		Use:   "status",
 		Short: "machines, routers, who serves the clients, what is broken",
+		Long:  "Status looks at the whole lab. Exit code 1 means that something is broken or not well, or that some clients are not served.",
 	}, func(ctx context.Context, _ []string) error {
 		var s metal.Status
 		if err := f.ask(ctx, "GET /status", nil, &s); err != nil {
 			return err
 		}
-		return a.print(labView(s, f.prefix, false), a.format)
+		v := labView(s, f.prefix, false)
+		v.bad = !s.Well()
+		return a.print(v, a.format)
 	})
 }
 
@@ -181,7 +191,11 @@ func (a *app) labBreakCommand(f *labFlags) *cobra.Command {
 		Args:    cobra.RangeArgs(2, 3),
 	}, func(ctx context.Context, args []string) error {
 		var faults []string
-		if err := f.ask(ctx, "POST /break", args, &faults); err != nil {
+		err := f.ask(ctx, "POST /break", args, &faults)
+		switch {
+		case errors.Is(err, metal.ErrNoLab), errors.Is(err, metal.ErrUnreachable), errors.Is(err, fs.ErrPermission):
+			return err
+		case err != nil:
 			return usagef("%s", err)
 		}
 		return a.print(faultsView(faults), a.format)
@@ -226,15 +240,11 @@ func labView(s metal.Status, prefix string, fresh bool) view {
 	edges := newTable("EDGE", "PROCESS", "HEALTH", "BGP", "FABRIC", "L4")
 	for _, e := range s.Edges {
 		v.names = append(v.names, e.Name)
-		process := cell{"runs", good}
-		if !e.Running {
-			process = cell{"DEAD", ill}
-		}
-		edges.row(e.Name, process, e.Health, e.BGP, e.Fabric, e.L4)
+		edges.row(e.Name, labProcess(e.Running), e.Health, e.BGP, e.Fabric, e.L4)
 	}
-	routers := newTable("ROUTER", "KIND", "WAYS TO THE VIP")
+	routers := newTable("ROUTER", "PROCESS", "KIND", "WAYS TO THE VIP")
 	for _, r := range s.Routers {
-		routers.row(r.Name, r.Kind, r.Hops)
+		routers.row(r.Name, labProcess(r.Running), r.Kind, r.Hops)
 	}
 	clients := newTable("CLIENTS", "VIP", "ENTER", "ERROR")
 	for _, c := range s.Clients {
@@ -258,6 +268,13 @@ func labView(s metal.Status, prefix string, fresh bool) view {
 		}
 	}
 	return v
+}
+
+func labProcess(runs bool) cell {
+	if runs {
+		return cell{"runs", good}
+	}
+	return cell{"DEAD", ill}
 }
 
 // labHints are commands to try.

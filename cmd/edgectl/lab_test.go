@@ -63,9 +63,15 @@ func (u *labUser) lab(args ...string) (stdout, stderr string, code int) {
 // does runs edgectl lab, which must succeed, and wants words in what it says.
 func (u *labUser) does(command string, words ...string) string {
 	u.t.Helper()
+	return u.says(command, exitOK, words...)
+}
+
+// says runs edgectl lab, and wants an exit code and words in what it says.
+func (u *labUser) says(command string, want int, words ...string) string {
+	u.t.Helper()
 	out, why, code := u.lab(strings.Fields(command)...)
-	if code != 0 {
-		u.t.Fatalf("edgectl lab %s: exit code %d: %s", command, code, why)
+	if code != want {
+		u.t.Fatalf("edgectl lab %s: exit code %d, want %d: %s%s", command, code, want, out, why)
 	}
 	for _, w := range words {
 		if !strings.Contains(out+why, w) {
@@ -76,12 +82,21 @@ func (u *labUser) does(command string, words ...string) string {
 }
 
 // fails runs edgectl lab, which must fail with one line.
-func (u *labUser) fails(command, words string) {
+func (u *labUser) fails(command string, want int, words string) {
 	u.t.Helper()
 	out, why, code := u.lab(strings.Fields(command)...)
-	if code == 0 || !strings.Contains(why, words) || strings.Count(why, "\n") != 1 {
-		u.t.Errorf("edgectl lab %s: exit code %d, want one line with %q:\n%s%s", command, code, words, out, why)
+	if code != want || !strings.Contains(why, words) || strings.Count(why, "\n") != 1 {
+		u.t.Errorf("edgectl lab %s: exit code %d, want %d and one line with %q:\n%s%s", command, code, want, words, out, why)
 	}
+}
+
+// well waits until status says that all is well.
+func (u *labUser) well() {
+	u.t.Helper()
+	waitFor(u.t, "all is well", func() bool {
+		_, _, code := u.lab("status")
+		return code == exitOK
+	})
 }
 
 // status returns the lab's status and its file.
@@ -146,21 +161,27 @@ func TestLab(t *testing.T) {
 	u := newLabUser(t)
 	t.Cleanup(func() { u.lab("down") })
 	for _, command := range []string{"status", "break node fra-edge2", "heal", "down"} {
-		u.fails(command, "no lab runs: start one with: edgectl lab up")
+		u.fails(command, exitUnreachable, "no lab runs: start one with: edgectl lab up")
 	}
-	u.fails("up --edged /nowhere/edged", "/nowhere/edged")
+	u.fails("up --edged /nowhere/edged", exitUnhealthy, "/nowhere/edged")
 
 	u.does("up --l4 off", "fra-edge2", "BIRD", "FRR", u.prefix+"-client-eu curl", "edgectl lab down --prefix "+u.prefix)
+	u.well()
 	s, f := u.status()
-	if len(s.Edges) != 4 || len(s.Routers) != 3 || len(s.Clients) != 4 || len(s.Faults) != 0 {
+	if len(s.Edges) != 4 || len(s.Routers) != 4 || len(s.Clients) != 4 || len(s.Faults) != 0 {
 		t.Errorf("status: %+v", s)
 	}
-	u.fails("up --l4 off", "a lab runs already")
-	u.fails("break moon fra", "cannot be broken")
+	u.fails("up --l4 off", exitUnhealthy, "a lab runs already")
+	u.fails("break moon fra", exitUsage, "cannot be broken")
+	u.does("break link fra-iad loss=1%", "link fra-iad loses 1%")
+	u.says("status", exitUnhealthy, "broken: link fra-iad loses 1%")
 	u.does("break process fra-edge2", "process fra-edge2 is dead")
-	u.does("status", "DEAD", "broken: process fra-edge2 is dead")
+	u.does("break router iad", "router iad is dead")
+	if out := u.says("status", exitUnhealthy, "broken: process fra-edge2 is dead", "broken: router iad is dead"); strings.Count(out, "DEAD") != 2 {
+		u.t.Errorf("status: one edge and one router are dead:\n%s", out)
+	}
 	u.does("heal", "Nothing is broken.")
-	u.does("status", "runs")
+	u.well()
 	u.curl(s.Dir)
 	u.does("down")
 	u.nothingLeft(f.Dir)
@@ -187,14 +208,17 @@ func TestLabKilled(t *testing.T) {
 	u.prefix += "k"
 	t.Cleanup(func() { u.lab("down") })
 	u.does("up")
+	u.well()
 	_, f := u.status()
 	shell := exec.Command("ip", "netns", "exec", u.prefix+"-client-eu", "sleep", "600")
 	if err := shell.Start(); err != nil { // what somebody left running in it
 		t.Fatal(err)
 	}
 	kill(t, f.PID)
-	u.fails("status", "is dead; remove what is left with: edgectl lab down")
-	u.fails("up", "a lab runs already")
+	for _, command := range []string{"status", "break node fra-edge2", "heal"} {
+		u.fails(command, exitUnreachable, "is dead; remove what is left with: edgectl lab down")
+	}
+	u.fails("up", exitUnhealthy, "a lab runs already")
 	u.does("down", "its owner was gone: removed namespace "+u.prefix+"-fra-edge1")
 	if err := shell.Wait(); err == nil {
 		t.Error("the shell lives")
@@ -231,7 +255,7 @@ func TestLabTakenDownEarly(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- up.Wait() }()
 	waitFor(t, "the first namespaces", func() bool { return len(netns.List(u.prefix)) > 3 })
-	u.fails("status", "still coming up")
+	u.fails("status", exitUnreachable, "still coming up")
 	u.does("down")
 	if err := <-ended; err == nil {
 		t.Error("the owner ended as if all were well")

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/term"
 
 	"anyedge/internal/admin/client"
+	"anyedge/internal/lab/metal"
 )
 
 // Exit codes, the same for edged and edgectl; `edgectl help exit-codes`.
@@ -99,7 +100,7 @@ func exitCode(err error) (code int, silent bool) {
 		return exitUsage, false
 	case errors.Is(err, client.ErrNotAllowed), errors.Is(err, fs.ErrPermission):
 		return exitNotAllowed, false
-	case errors.Is(err, client.ErrUnreachable):
+	case errors.Is(err, client.ErrUnreachable), errors.Is(err, metal.ErrUnreachable), errors.Is(err, metal.ErrNoLab):
 		return exitUnreachable, false
 	case errors.Is(err, errTimeout):
 		return exitTimeout, false

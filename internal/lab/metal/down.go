@@ -76,8 +76,12 @@ func startedAt(pid int) string {
 // lives reports whether the owner runs; another process may have its number.
 func (f File) lives() bool { return f.Since != "" && startedAt(f.PID) == f.Since }
 
-// ErrNoLab means that no lab runs.
-var ErrNoLab = errors.New("no lab runs: start one with: edgectl lab up")
+var (
+	// ErrNoLab means that no lab runs.
+	ErrNoLab = errors.New("no lab runs: start one with: edgectl lab up")
+	// ErrUnreachable means that a lab's owner does not answer.
+	ErrUnreachable = errors.New("the lab does not answer")
+)
 
 // A Remote asks the owner of a lab.
 type Remote struct{ File }
@@ -85,10 +89,12 @@ type Remote struct{ File }
 // Find returns the lab of that prefix; its owner may be dead.
 func Find(prefix string) (*Remote, error) {
 	text, err := os.ReadFile(filePath(prefix))
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, ErrNoLab
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w; a lab belongs to root: use sudo", err)
+	case err != nil:
 		return nil, err
 	}
 	r := &Remote{}
@@ -117,11 +123,11 @@ func (r *Remote) Ask(ctx context.Context, request string, body, answer any) erro
 	resp, err := c.Do(req)
 	switch {
 	case err != nil && !r.lives():
-		return fmt.Errorf("the lab's owner (process %d) is dead; remove what is left with: edgectl lab down", r.PID)
+		return fmt.Errorf("%w: its owner (process %d) is dead; remove what is left with: edgectl lab down", ErrUnreachable, r.PID)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("the lab is still coming up (process %d)", r.PID)
+		return fmt.Errorf("%w: it is still coming up (process %d)", ErrUnreachable, r.PID)
 	case err != nil:
-		return fmt.Errorf("the lab's owner (process %d) does not answer: %w; take the lab down with: edgectl lab down", r.PID, err)
+		return fmt.Errorf("%w (process %d): %w; take it down with: edgectl lab down", ErrUnreachable, r.PID, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -33,9 +34,6 @@ import (
 
 // DefaultPrefix begins the names of a lab's namespaces.
 const DefaultPrefix = "edged-lab"
-
-// startWait bounds the time until both regions are served.
-const startWait = 60 * time.Second
 
 // Options say what lab is wanted.
 type Options struct {
@@ -71,7 +69,7 @@ type Lab struct {
 // Check says in one line what this machine lacks for a lab, and how to get it.
 func Check() error {
 	if os.Geteuid() != 0 {
-		return errors.New("a lab needs root, for network namespaces and XDP: run it with sudo")
+		return fmt.Errorf("a lab needs root, for network namespaces and XDP: run it with sudo (%w)", fs.ErrPermission)
 	}
 	var missing, pkgs []string
 	for _, x := range []struct{ program, pkg string }{
@@ -87,8 +85,15 @@ func Check() error {
 	if len(missing) > 0 {
 		return fmt.Errorf("a lab needs %s: apt-get install %s", strings.Join(missing, ", "), strings.Join(pkgs, " "))
 	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		return errors.New("a lab needs /dev/net/tun: modprobe tun")
+	for _, x := range []struct{ path, cure string }{
+		{"/dev/net/tun", "modprobe tun"},
+		{"/proc/self/ns/net", "use a kernel with CONFIG_NET_NS"},
+		{"/proc/sys/net/ipv6", "use a kernel with IPv6, started without ipv6.disable=1"},
+		{"/proc/sys/net/ipv4/fib_multipath_hash_fields", "use Linux 5.14 or later with CONFIG_IP_ROUTE_MULTIPATH"},
+	} {
+		if _, err := os.Stat(x.path); err != nil {
+			return fmt.Errorf("a lab needs %s: %s", x.path, x.cure)
+		}
 	}
 	return nil
 }
@@ -103,8 +108,8 @@ func find(program string) (string, error) {
 	return exec.LookPath(program)
 }
 
-// Up makes a lab and returns when both regions are served by their nearest geo.
-// When it fails, nothing is left.
+// Up makes a lab and returns when it is whole: all sessions are up, and both
+// regions are served by their nearest geo. When it fails, nothing is left.
 func Up(ctx context.Context, opts Options) (*Lab, error) {
 	opts.Prefix = cmp.Or(opts.Prefix, DefaultPrefix)
 	if opts.Log == nil {
@@ -171,69 +176,8 @@ func (l *Lab) up(ctx context.Context) error {
 	return l.awaitHome(ctx)
 }
 
-// awaitHome waits until every region is served by its nearest geo over both
-// families.
-func (l *Lab) awaitHome(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startWait)
-	defer cancel()
-	for _, r := range Regions() {
-		for _, vip := range VIPs() {
-			if err := l.awaitServed(ctx, r.Name, vip, r.Nearest[0]); err != nil {
-				return err
-			}
-		}
-	}
-	if l.opts.L4 == "" {
-		return nil
-	}
-	return awaitCond(ctx, "the rings of all geos", func() bool {
-		for _, e := range l.edges {
-			if l4, err := e.Ask().L4(ctx); err != nil || l4.Ring == nil || l4.Ring.Phase != "stable" || len(l4.Ring.Members) != e.geo.Edges {
-				return false
-			}
-		}
-		return true
-	})
-}
-
 // pinDir is where the edges of the lab in dir pin their packet paths.
 func pinDir(dir string) string { return filepath.Join("/sys/fs/bpf", filepath.Base(dir)) }
-
-// awaitServed waits until a region's new connections are served by a geo.
-func (l *Lab) awaitServed(ctx context.Context, region string, vip netip.Addr, geo string) error {
-	var last string
-	for {
-		c := l.Client(region, vip, lab.H1)
-		r := c.Get(ctx, "/")
-		c.Close()
-		if r.Err == nil && r.Entered() == geo {
-			return nil
-		}
-		if r.Err != nil {
-			last = r.Err.Error()
-		} else {
-			last = "it is served by " + r.Entered()
-		}
-		if why := l.dead(); why != "" {
-			return errors.New(why)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("clients in %s were not served by %s at %s in time: %s", region, geo, vip, last)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-// dead says which edge has ended by itself.
-func (l *Lab) dead() string {
-	for _, e := range l.edges {
-		if e.started() && !e.Running() {
-			return fmt.Sprintf("%s ended by itself; the end of its log:\n%s", e.Name, tail(e.Log))
-		}
-	}
-	return ""
-}
 
 // Edges returns the edge machines.
 func (l *Lab) Edges() []*Edge { return l.edges }

@@ -2,10 +2,12 @@ package metal_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,12 +32,18 @@ func edged(t *testing.T) string {
 	return path
 }
 
+// prefix is of this test's lab alone: other tests may run on this machine.
+func prefix(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprintf("edged-test%d-%s", os.Getpid(), t.Name()[4:min(len(t.Name()), 12)])
+}
+
 // up makes a lab that is gone when the test ends.
 func up(t *testing.T, opts metal.Options) *metal.Lab {
 	t.Helper()
 	opts.Edged = edged(t)
 	opts.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	opts.Prefix = "edged-test-" + t.Name()[4:min(len(t.Name()), 12)]
+	opts.Prefix = prefix(t)
 	begin := time.Now()
 	l, err := metal.Up(t.Context(), opts)
 	if err != nil {
@@ -91,6 +99,31 @@ func TestUpAndDown(t *testing.T) {
 			}
 			t.Logf("%s %s\n%s", name, family, text)
 		}
+	}
+}
+
+// TestWhole: a lab is up only when every session, route and client is there.
+func TestWhole(t *testing.T) {
+	l := up(t, metal.Options{Unlimited: true})
+	lacks := func() string { return l.Lacks(t.Context()) }
+	for _, tt := range []struct {
+		words, edge, route string // what the edges and the routers lack
+	}{
+		{"session fra-edge2", "fra-edge2: BGP", "router fra has 1 ways to 192.0.2.10, want 2"},
+		{"session iad-edge1", "iad-edge1: BGP", "router transit has no ipv4 route of iad"},
+		{"process nrt-edge1", "nrt-edge1: ", ""},
+		{"link fra-nrt", ": fabric ", ""},
+	} {
+		if err := l.Break(strings.Fields(tt.words)); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 20*time.Second, tt.words+" is noticed", func() bool {
+			return strings.Contains(lacks(), tt.edge) && strings.Contains(l.LacksRoutes(), tt.route)
+		})
+		if err := l.Heal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 40*time.Second, tt.words+" is mended", func() bool { return lacks() == "" })
 	}
 }
 

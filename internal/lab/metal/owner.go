@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"anyedge/internal/api"
 	"anyedge/internal/lab"
 )
 
@@ -37,9 +39,10 @@ type EdgeStatus struct {
 
 // A RouterStatus is one router.
 type RouterStatus struct {
-	Name string `json:"name"`
-	Kind string `json:"kind"` // BIRD | FRR
-	Hops int    `json:"hops"` // ways to the IPv4 VIP in its kernel
+	Name    string `json:"name"`
+	Kind    string `json:"kind"` // BIRD | FRR
+	Running bool   `json:"running"`
+	Hops    int    `json:"hops"` // ways to the IPv4 VIP in its kernel, which keeps them when the router dies
 }
 
 // A ClientStatus is what a region's clients see.
@@ -57,13 +60,13 @@ func (l *Lab) Status(ctx context.Context) Status {
 		s.Edges = append(s.Edges, e.status(ctx))
 	}
 	for _, g := range Geos() {
-		r := RouterStatus{Name: g.Name, Kind: "BIRD"}
+		kind := "BIRD"
 		if g.FRR {
-			r.Kind = "FRR"
+			kind = "FRR"
 		}
-		r.Hops, _ = l.NextHops(g.Name+"-router", VIPs()[0]) // none when it cannot be read
-		s.Routers = append(s.Routers, r)
+		s.Routers = append(s.Routers, l.routerStatus(g.Name, g.Name+"-router", kind))
 	}
+	s.Routers = append(s.Routers, l.routerStatus("transit", "transit", "BIRD"))
 	for _, r := range Regions() {
 		for _, vip := range VIPs() {
 			c := l.Client(r.Name, vip, lab.H1)
@@ -81,6 +84,21 @@ func (l *Lab) Status(ctx context.Context) Status {
 		}
 	}
 	return s
+}
+
+func (l *Lab) routerStatus(name, machine, kind string) RouterStatus {
+	r := RouterStatus{Name: name, Kind: kind, Running: l.routers[name].alive()}
+	r.Hops, _ = l.NextHops(machine, VIPs()[0]) // none when it cannot be read
+	return r
+}
+
+// Well reports whether nothing is broken, everything runs and is well, and all
+// clients are served.
+func (s Status) Well() bool {
+	return len(s.Faults) == 0 &&
+		!slices.ContainsFunc(s.Edges, func(e EdgeStatus) bool { return e.Health != string(api.OK) }) &&
+		!slices.ContainsFunc(s.Routers, func(r RouterStatus) bool { return !r.Running }) &&
+		!slices.ContainsFunc(s.Clients, func(c ClientStatus) bool { return c.Geo == "" })
 }
 
 func (e *Edge) status(ctx context.Context) EdgeStatus {

@@ -14,7 +14,7 @@ import (
 
 // TestOwner leads a lab through its life as edgectl lab does.
 func TestOwner(t *testing.T) {
-	opts := metal.Options{Prefix: "edged-test-own", Edged: edged(t), L4: "native"}
+	opts := metal.Options{Prefix: prefix(t), Edged: edged(t), L4: "native"}
 	if _, err := metal.Find(opts.Prefix); !errors.Is(err, metal.ErrNoLab) {
 		t.Fatalf("a lab before the first: %v", err)
 	}
@@ -30,6 +30,11 @@ func TestOwner(t *testing.T) {
 		for _, c := range s.Clients {
 			if want := map[string]string{"eu": "fra", "asia": "nrt"}[c.Region]; c.Geo != want {
 				t.Errorf("%s enters %q at %s (%s), want %s", c.Region, c.Geo, c.VIP, c.Error, want)
+			}
+		}
+		for _, e := range s.Edges {
+			if !strings.HasPrefix(e.BGP, "1/1 established") || !strings.HasPrefix(e.Fabric, "2/2 geos") {
+				t.Errorf("%s is said to be up: BGP %s, fabric %s", e.Name, e.BGP, e.Fabric)
 			}
 		}
 	case err := <-ended:
@@ -80,8 +85,7 @@ func TestOwner(t *testing.T) {
 		if r.Ask(t.Context(), "GET /status", nil, &s) != nil {
 			return false
 		}
-		return !slices.ContainsFunc(s.Clients, func(c metal.ClientStatus) bool { return c.Geo == "" }) &&
-			!slices.ContainsFunc(s.Edges, func(e metal.EdgeStatus) bool { return e.Health != "ok" })
+		return s.Well()
 	})
 	if removed, err := metal.Down(t.Context(), opts.Prefix); err != nil || len(removed) > 0 {
 		t.Errorf("down: %v, and removed %v itself", err, removed)

@@ -24,6 +24,7 @@ const frrDir = "/usr/lib/frr"
 type router interface {
 	start() error                         // nothing happens when it runs
 	stop()                                // at once
+	alive() bool                          // all of its processes run
 	ask(command string) (string, error)   // its shell's answer
 	routes(family string) (string, error) // what it has for the VIP's prefix
 	session(edge string, up bool) error   // an edge's session is disabled or enabled
@@ -142,6 +143,8 @@ func (b *bird) start() error {
 
 func (b *bird) stop() { b.kill() }
 
+func (b *bird) alive() bool { return b.running() }
+
 func (b *bird) ask(command string) (string, error) {
 	return shell(b.ctl, append([]string{"-s", b.socket}, strings.Fields(command)...)...)
 }
@@ -243,6 +246,8 @@ func (f *frr) stop() {
 	f.zebra.kill()
 	_ = os.Remove(filepath.Join(f.dir, "zserv.api")) // so that the next start waits for its own
 }
+
+func (f *frr) alive() bool { return f.zebra.running() && f.bgpd.running() }
 
 func (f *frr) ask(command string) (string, error) {
 	return shell(f.vtysh, "--vty_socket", f.dir, "-c", command)

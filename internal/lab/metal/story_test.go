@@ -21,7 +21,7 @@ type story struct {
 	t       *testing.T
 	l       *metal.Lab
 	streams []*namedStream
-	table   []string
+	rows    []string
 
 	mu    sync.Mutex
 	moves []time.Time // of the route to the VIPs, as clients in eu take it
@@ -114,7 +114,7 @@ func (s *story) end(step, note string) (failed int) {
 			s.t.Logf("%s: %s: %d requests were late: this machine was busy", step, x.name, n.Late)
 		}
 	}
-	s.table = append(s.table, row+"  "+note)
+	s.rows = append(s.rows, row+"  "+note)
 	return failed
 }
 
@@ -125,7 +125,7 @@ func (s *story) print() {
 		head += fmt.Sprintf("  %-10s", x.name)
 	}
 	s.t.Logf("\n%s\n%s\n"+
-		"on the way: begun before the route to the VIPs moved to another geo, and not done by then\n", head, strings.Join(s.table, "\n"))
+		"on the way: begun before the route to the VIPs moved to another geo, and not done by then\n", head, strings.Join(s.rows, "\n"))
 }
 
 // routes prints what a router has for the VIP, and returns it.
@@ -137,6 +137,18 @@ func (s *story) routes(router, family string) string {
 	}
 	s.t.Logf("%s, %s:\n%s", router, family, text)
 	return text
+}
+
+// table waits until a router's table has some words, or has them no more, and
+// prints it.
+func (s *story) table(router, family, words string, there bool) {
+	s.t.Helper()
+	what := fmt.Sprintf("router %s, %s, has %q: %t", router, family, words, there)
+	within(s.t, 20*time.Second, what, func() bool {
+		text, err := s.l.Routes(router, family)
+		return err == nil && strings.Contains(text, words) == there
+	})
+	s.routes(router, family)
 }
 
 // enters waits until new connections from eu over both families enter a geo.
@@ -187,6 +199,9 @@ func (s *story) do(step string, allowed int, happen func() error, seen func() st
 	}
 }
 
+// fraPath is the AS path by which iad's router knows what fra announces.
+const fraPath = "64600 64601 65010"
+
 // TestStory breaks things in turn, under steady clients, and prints what real
 // routers and clients saw.
 func TestStory(t *testing.T) {
@@ -202,11 +217,13 @@ func TestStory(t *testing.T) {
 		func() error { return errJoin(l.BreakBackend("fra-a"), l.BreakBackend("fra-b")) },
 		func() string {
 			took := s.enters("iad")
-			s.routes("fra", "ipv4")
+			s.table("fra", "ipv4", "[edge", false) // after vips.drain.wait
+			s.table("iad", "ipv6", fraPath, false)
 			return "clients enter iad after " + ms(took)
 		})
 	s.do("they return", 0, func() error { s.home(); return nil }, func() string {
-		s.routes("fra", "ipv4")
+		s.table("fra", "ipv4", "[edge2", true)
+		s.table("iad", "ipv6", fraPath, true)
 		return "clients enter fra"
 	})
 
@@ -230,10 +247,10 @@ func TestStory(t *testing.T) {
 	s.do("an operator drains fra", 0,
 		func() error { return order(t, fra1, fra1.Ask().Drain, "geo", "fra") },
 		func() string { return "clients enter iad after " + ms(s.enters("iad")) })
-	s.routes("fra", "ipv6")
+	s.table("fra", "ipv6", "[edge", false)
 	s.do("and takes it back", 0,
 		func() error { return order(t, fra2, fra2.Ask().Undrain, "geo", "fra") },
-		func() string { s.home(); return "" })
+		func() string { s.home(); s.table("fra", "ipv6", "[edge2", true); return "" })
 
 	s.do("all of fra: SIGKILL", -1,
 		func() error {
