@@ -20,7 +20,6 @@ typedef _Bool bool;
 #define MAP_PROG_ARRAY 3
 #define MAP_ARRAY 2
 #define MAP_PERCPU_ARRAY 6
-#define MAP_MMAPABLE 1024
 
 enum { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX };
 

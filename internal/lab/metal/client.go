@@ -121,7 +121,7 @@ func (s *Stream) send(ctx context.Context, cfg StreamConfig, idle chan *lab.Clie
 			return
 		case <-timer.C:
 		}
-		for now := time.Now(); !due.After(now); due = due.Add(every) {
+		for moment := time.Now(); !due.After(moment); due = due.Add(every) {
 			select {
 			case c := <-idle:
 				s.wg.Go(func() { s.one(context.WithoutCancel(ctx), c, cfg.Keep); idle <- c })
