@@ -50,6 +50,17 @@ type State struct {
 	Members    []Member
 	Other      []Member // the ring before, or the one to come
 	Gone       []string // of Other: dead
+	// Far are machines of other geos, named GEO/NODE, nearest first: they may
+	// bring packets of connections of ours.
+	Far    []Node
+	Abroad []Abroad // where connections may be that nobody here has
+}
+
+// An Abroad names who of State.Far may have connections to a VIP that nobody
+// here has.
+type Abroad struct {
+	VIP  netip.Addr
+	Node string
 }
 
 // A Node is one machine of the geo as it describes itself.
@@ -64,7 +75,8 @@ type Member = lb.Member
 
 func (s *State) equal(o *State) bool {
 	return s.Generation == o.Generation && slices.Equal(s.Nodes, o.Nodes) && slices.Equal(s.Members, o.Members) &&
-		slices.Equal(s.Other, o.Other) && slices.Equal(s.Gone, o.Gone)
+		slices.Equal(s.Other, o.Other) && slices.Equal(s.Gone, o.Gone) &&
+		slices.Equal(s.Far, o.Far) && slices.Equal(s.Abroad, o.Abroad)
 }
 
 // A Path is the packet path of this node.
@@ -154,6 +166,7 @@ func (p *Path) Run(ctx context.Context, ready func()) error {
 		case <-p.wake:
 		case <-tick.C:
 			p.look()
+			p.count(time.Now())
 		case <-moved:
 			p.look()
 		}
@@ -183,6 +196,13 @@ func (p *Path) close() {
 	}
 	if p.shelf != nil {
 		p.shelf.close()
+	}
+}
+
+// count looks for floods.
+func (p *Path) count(now time.Time) {
+	for _, port := range p.ports {
+		port.count(now)
 	}
 }
 

@@ -25,11 +25,18 @@ const (
 	ForwardIPIP = "ipip"
 )
 
+// What becomes of packets whose connection is in another geo.
+const (
+	StraysOff  = "off"  // they are reset, as by any machine that does not know them
+	StraysIPIP = "ipip" // they are brought there behind an IPv4 header
+)
+
 // Config is the packet path between the nodes of one geo: `l4:`.
 type Config struct {
 	Mode    string         `json:"mode,omitempty" yaml:"mode" jsonschema:"enum=auto,enum=native,enum=generic,enum=off"` // where in an interface's receive path it runs; default auto: native where the driver can
 	Forward string         `json:"forward,omitempty" yaml:"forward" jsonschema:"enum=auto,enum=l2,enum=ipip"`           // how a packet reaches another node; default auto: l2 inside one segment, else ipip
 	Drain   *time.Duration `json:"drain,omitempty" yaml:"drain"`                                                        // how long a connection whose bucket moved is still found; default 5m, at least 1s
+	Strays  string         `json:"strays,omitempty" yaml:"strays" jsonschema:"enum=ipip,enum=off"`                      // what becomes of packets of connections that another geo has, after routes moved: ipip brings them there, for the time of drain; default off
 	Pins    string         `json:"pins,omitempty" yaml:"pins"`                                                          // a directory of a BPF file system, where programs outlive the process; default /sys/fs/bpf/edged
 }
 
@@ -46,6 +53,11 @@ func (c *Config) Validate() error {
 	default:
 		errs = append(errs, fmt.Errorf("forward %q: want auto, l2 or ipip", c.Forward))
 	}
+	switch c.Strays {
+	case "", StraysOff, StraysIPIP:
+	default:
+		errs = append(errs, fmt.Errorf("strays %q: want ipip or off", c.Strays))
+	}
 	if c.Drain != nil && *c.Drain < time.Second {
 		errs = append(errs, fmt.Errorf("drain %s is below 1s: a change would cut connections", *c.Drain))
 	}
@@ -57,6 +69,10 @@ func (c *Config) Validate() error {
 
 // On reports whether a packet path is asked for.
 func (c *Config) On() bool { return c != nil && c.Mode != ModeOff }
+
+// FollowsStrays reports whether packets of connections that another geo has are
+// brought there.
+func (c *Config) FollowsStrays() bool { return c.On() && c.Strays == StraysIPIP }
 
 // DrainTime returns Drain, or what it is by default.
 func (c *Config) DrainTime() time.Duration {

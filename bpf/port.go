@@ -42,6 +42,10 @@ type port struct {
 	failure  string    // why it is not attached
 	next     time.Time // when that is tried again
 	rings    rings
+
+	abroad  uint64    // packets that went there, as counted last
+	counted time.Time // when that was
+	flooded time.Time // until then nothing goes there
 }
 
 // rings keeps the last rings computed: they are pure and take some time.
@@ -122,7 +126,7 @@ func oneLine(err error) string {
 }
 
 func (p *port) status() Interface {
-	i := Interface{Name: p.name, Error: p.failure, Addr: p.addr, Applied: p.applied, Ways: p.ways}
+	i := Interface{Name: p.name, Error: p.failure, Addr: p.addr, Applied: p.applied, Ways: p.ways, Flooded: p.flooded}
 	switch {
 	case p.attached != nil:
 		i.Mode, i.Pinned, i.Adopted, i.Program = p.attached.Mode, p.pinned, p.held, p.program().ID()
@@ -152,9 +156,6 @@ func (p *port) describe(want *State) (*lb.Spec, []Way) {
 		Key: p.path.setup.Key, Node: lb.Node{Name: p.path.setup.Node, MAC: p.mac, Addr: p.addr},
 		Groups: []lb.Group{p.group(want)},
 	}
-	for _, a := range p.path.setup.VIPs {
-		s.VIPs = append(s.VIPs, lb.VIP{Addr: a})
-	}
 	var ways []Way
 	known := map[string]bool{p.path.setup.Node: true}
 	for _, n := range want.Nodes {
@@ -174,7 +175,7 @@ func (p *port) describe(want *State) (*lb.Spec, []Way) {
 			ways = append(ways, Way{m.Name, "", "it has not said where it is"})
 		}
 	}
-	return s, ways
+	return s, slices.Concat(ways, p.describeFar(s, want))
 }
 
 func modeName(m lb.Mode) string {
@@ -200,6 +201,11 @@ func (p *port) way(n Node) (lb.Server, string) {
 	case forward == ForwardL2:
 		return lb.Server{Name: n.Name}, n.Addr.String() + " is not on this segment, and l4.forward is l2"
 	}
+	return p.wayRouted(n)
+}
+
+// wayRouted finds out how a node behind a router is reached.
+func (p *port) wayRouted(n Node) (lb.Server, string) {
 	hop, err := p.gateway(n.Addr)
 	if err != nil {
 		return lb.Server{Name: n.Name}, err.Error()

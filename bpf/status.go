@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"anyedge/bpf/lb"
 )
@@ -30,6 +31,7 @@ type Interface struct {
 	Addr     netip.Addr
 	Applied  uint64 // the ring's generation that it follows
 	Ways     []Way
+	Flooded  time.Time // until then nothing is sent abroad: too much was
 	Counters lb.Counters
 }
 
@@ -65,6 +67,7 @@ type Trace struct {
 	Owner  string // "": no ring yet
 	Other  string // during a change: who may have the connection as well
 	Way    Way    // to the owner, when that is another node
+	Abroad Way    // to where the connection may be if nobody here has it; zero: nowhere
 }
 
 // Trace reads from the kernel where a flow's packets go that arrive on the first
@@ -84,6 +87,9 @@ func (p *Path) Trace(f lb.Flow) (Trace, error) {
 	t := Trace{VIP: r.VIP, Bucket: r.Bucket, Owner: r.Owner, Other: r.Other}
 	if r.Server.Name != "" {
 		t.Way = Way{r.Owner, modeName(r.Server.Mode), p.wayText(r.Server)}
+	}
+	if r.Abroad.Name != "" {
+		t.Abroad = Way{r.Abroad.Name, modeName(r.Abroad.Mode), p.wayText(r.Abroad)}
 	}
 	return t, nil
 }

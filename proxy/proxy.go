@@ -37,6 +37,9 @@ type Setup struct {
 	Services     []ServiceConfig
 	Certificates Certificates // needed by listeners with TLS
 	Log          LogConfig
+	// Room is how many bytes clients' TCP packets for VIPs leave free in an
+	// Ethernet frame, for headers that the packet path adds.
+	Room int
 
 	Fabric Fabric // nil: there is one geo
 	// World returns the last snapshot; it tells replays which geos are there

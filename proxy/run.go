@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -81,6 +82,7 @@ func (l *listener) bindOnce(ctx context.Context, a netip.AddrPort) error {
 	}
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
+	lc.Control = l.clamp(a)
 	var stream net.Listener
 	if l.tls != nil || l.quic == nil {
 		var err error
@@ -104,6 +106,28 @@ func (l *listener) bindOnce(ctx context.Context, a netip.AddrPort) error {
 	}
 	return nil
 }
+
+// clamp returns what makes a socket at a VIP ask its clients for segments that
+// leave the room in their packets that Setup.Room asks for; nil: nothing does.
+func (l *listener) clamp(a netip.AddrPort) func(network, address string, c syscall.RawConn) error {
+	if l.proxy.setup.Room == 0 || len(l.cfg.VIPs) == 0 || len(l.cfg.Bind) > 0 {
+		return nil
+	}
+	size := ethernetMTU - l.proxy.setup.Room - 40 // IPv4 and TCP without options
+	if a.Addr().Is6() {
+		size -= 20
+	}
+	return func(network, _ string, c syscall.RawConn) (err error) {
+		if !strings.HasPrefix(network, "tcp") {
+			return nil
+		}
+		failed := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, size) })
+		return errors.Join(failed, err)
+	}
+}
+
+// ethernetMTU is what clients' packets fit into.
+const ethernetMTU = 1500
 
 // close closes every socket.
 func (p *Proxy) close() {

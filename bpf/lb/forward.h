@@ -1,8 +1,15 @@
 /* How a packet leaves for another node. Included by lb.c. */
 
+// A way is the server that a packet has to go to, this node among them, and how
+// it is marked.
+struct way {
+	__u32 to;
+	enum origin marks;
+};
+
 // rewrite sends the frame to the server's MAC and takes one from the TTL, so
 // that no mistake in any table makes a packet circle for ever.
-INLINE int rewrite(struct xdp_md *ctx, struct server *s, int l2, struct flow *f, bool chain)
+INLINE int rewrite(struct xdp_md *ctx, struct server *s, int l2, struct flow *f, enum origin marks)
 {
 	void *d = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	void *l3 = d + l2;
@@ -20,14 +27,13 @@ INLINE int rewrite(struct xdp_md *ctx, struct server *s, int l2, struct flow *f,
 	}
 	*(__u64 *)d = *(__u64 *)s->eth;
 	*(__u32 *)(d + 8) = *(__u32 *)(s->eth + 8);
-	if (chain)
-		*(__u8 *)(d + 6) ^= 2;
+	*(__u8 *)(d + 6) ^= marks & MAC_MARKS;
 	return XDP_TX;
 }
 
 // encapsulate puts an IPv4 header in front (RFC 2003, RFC 4213). ECN bits stay
 // inside (RFC 6040 section 4.1, compatibility mode).
-INLINE int encapsulate(struct xdp_md *ctx, struct server *s, int l2, struct flow *f, bool chain)
+INLINE int encapsulate(struct xdp_md *ctx, struct server *s, int l2, struct flow *f, enum origin marks)
 {
 	__u32 total = f->len + 20;
 	if (total > s->mtu) {
@@ -61,10 +67,9 @@ INLINE int encapsulate(struct xdp_md *ctx, struct server *s, int l2, struct flow
 		*(__u8 *)(o + 9) = PROTO_IPV6;
 		sum += (PROTO_IPV6 - PROTO_IPIP) << 8;
 	}
-	if (chain) {
-		*(__u16 *)(o + 4) = BE16(1);
-		sum += BE16(1);
-	}
+	__u16 id = __builtin_bswap16(marks >> 1);
+	*(__u16 *)(o + 4) = id;
+	sum += id;
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum += sum >> 16;
 	*(__u16 *)(o + 10) = ~sum;
@@ -78,21 +83,27 @@ INLINE struct server *find_server(__u64 gen, __u64 hop)
 	return &servers[i];
 }
 
-INLINE int forward(struct xdp_md *ctx, __u64 gen, __u32 hop, __u32 vip, int l2, struct flow *f, bool chain)
+INLINE int forward(struct xdp_md *ctx, __u64 gen, struct way way, __u32 vip, int l2, struct flow *f)
 {
-	struct server *s = find_server(gen, hop);
+	struct server *s = find_server(gen, way.to);
 	if (s->mode == MODE_NONE) {
 		note(NO_SERVER, f->len);
 		return XDP_PASS;
 	}
-	tally(hop, vip, f->len);
-	if (chain)
-		note(CHAINED, f->len);
+	if (way.marks & ABROAD && f->len + 20 > s->mtu) { // better reset than stuck
+		note(TOO_BIG, f->len);
+		return XDP_PASS;
+	}
+	tally(way.to, vip, f->len);
+	if (way.marks & ABROAD)
+		note(TO_ABROAD, f->len);
+	else if (way.marks & CHAINED)
+		note(CHAIN, f->len);
 	if (s->mode == MODE_L2)
-		return rewrite(ctx, s, l2, f, chain);
+		return rewrite(ctx, s, l2, f, way.marks);
 	if (l2 == 14)
-		return encapsulate(ctx, s, 14, f, chain);
+		return encapsulate(ctx, s, 14, f, way.marks);
 	if (l2 == 18)
-		return encapsulate(ctx, s, 18, f, chain);
-	return encapsulate(ctx, s, 22, f, chain);
+		return encapsulate(ctx, s, 18, f, way.marks);
+	return encapsulate(ctx, s, 22, f, way.marks);
 }

@@ -13,7 +13,8 @@ import (
 	"anyedge/bpf/lb"
 )
 
-// The world of the tests: we are "a"; "b" is on our segment, "c" behind a router.
+// The world of the tests: we are "a"; "b" is on our segment, "c" behind a router,
+// "d" in another geo.
 var (
 	macA      = lb.MAC{0x02, 0, 0, 0, 0, 0x0a}
 	macB      = lb.MAC{0x00, 0x16, 0x3e, 0, 0, 0x0b}
@@ -21,6 +22,7 @@ var (
 	addrA     = netip.MustParseAddr("198.51.100.1")
 	addrB     = netip.MustParseAddr("198.51.100.2")
 	addrC     = netip.MustParseAddr("198.51.100.18")
+	addrD     = netip.MustParseAddr("198.51.100.130")
 	vip4      = netip.MustParseAddr("192.0.2.10")
 	vip6      = netip.MustParseAddr("2001:db8:100::10")
 	client4   = netip.MustParseAddr("203.0.113.7")
@@ -63,8 +65,9 @@ func spec(g lb.Group) *lb.Spec {
 		Servers: []lb.Server{
 			{Name: "b", Mode: lb.L2, MAC: macB},
 			{Name: "c", Mode: lb.IPIP, MAC: macRouter, Addr: addrC},
+			{Name: "d", Mode: lb.IPIP, MAC: macRouter, Addr: addrD},
 		},
-		Peers:  []lb.Peer{{Addr: addrB, MAC: macB}, {Addr: addrC}},
+		Peers:  []lb.Peer{{Addr: addrB, MAC: macB}, {Addr: addrC}, {Addr: addrD}},
 		Groups: []lb.Group{g},
 		VIPs:   []lb.VIP{{Addr: vip4}, {Addr: vip6}},
 	}

@@ -9,9 +9,6 @@
 #include "parse.h"
 #include "forward.h"
 
-// Where a packet came from.
-enum origin { ROUTER, PEER, CHAIN };
-
 // The key, read once a packet.
 struct key {
 	__u64 a, b;
@@ -97,11 +94,11 @@ INLINE enum origin sender(volatile struct generation *g, __u64 gen, void *eth)
 	if (!maybe_peer(g, eth))
 		return ROUTER;
 	__u64 first = *(__u16 *)(eth + 6);
-	__u64 key = 6 | (first & 0xfffd) << 16 | (__u64)*(__u32 *)(eth + 8) << 32;
+	__u64 key = 6 | (first & ~MAC_MARKS & 0xffff) << 16 | (__u64)*(__u32 *)(eth + 8) << 32;
 	struct peer *p = find_peer(key_of(g), gen, key);
 	if (!p)
 		return ROUTER;
-	return (first & 2) == p->local_bit ? PEER : CHAIN;
+	return PEER | ((first & MAC_MARKS) ^ p->bits);
 }
 
 // has_socket asks the kernel whether this node already serves the flow. A
@@ -143,20 +140,39 @@ INLINE bool has_socket(struct xdp_md *ctx, struct flow *f)
 	return here;
 }
 
-// other_owner returns the bucket's other owner if the packet has to go there,
-// or 0 if it stays.
-INLINE __u32 other_owner(struct xdp_md *ctx, struct flow *f, __u32 other, enum origin from)
-{
-	if (!other || from == CHAIN || f->syn || has_socket(ctx, f))
-		return 0;
-	return other;
-}
-
 INLINE struct slot *find_slot(struct key k, __u64 gen, struct vip *v, struct flow *f)
 {
 	__u64 i = flow_hash(k, f) | (__u64)v->group << RING_BITS | gen << (RING_BITS + GROUP_BITS);
 	MASK(i, (2 << (RING_BITS + GROUP_BITS)) - 1);
 	return &ring[i];
+}
+
+// find_way decides about a packet for a VIP. A flow that has no socket here may
+// belong to the bucket's other owner while the bucket changes hands, and to
+// another geo while routes move.
+INLINE struct way find_way(struct xdp_md *ctx, struct flow *f, struct vip *v, struct slot *slot, __u32 self, enum origin from)
+{
+	__u32 hop1 = slot->hop1, hop2 = slot->hop2, other = hop2, abroad = v->abroad;
+	bool directs = from == ROUTER || from & ABROAD;
+	struct way way = {self, 0};
+	if (hop1 != self) {
+		if (directs)
+			return (struct way){hop1, from & STRAY};
+		if (hop2 != self) {
+			note(NOT_MINE, f->len);
+			return way;
+		}
+		other = hop1;
+	}
+	if (from & CHAINED)
+		other = 0;
+	if (from & STRAY || f->proto != PROTO_TCP)
+		abroad = 0;
+	if (f->syn || !(other | abroad) || has_socket(ctx, f))
+		return way;
+	if (other)
+		return (struct way){other, (from & STRAY) | CHAINED};
+	return (struct way){abroad, STRAY | ABROAD};
 }
 
 // strip takes the outer header off; the Ethernet header moves up behind it.
@@ -213,22 +229,21 @@ INLINE int decapsulate(struct xdp_md *ctx, int l2)
 		return XDP_DROP;
 	}
 	struct slot *slot = find_slot(k, gen, v, &f);
-	enum origin from = *(__u16 *)(o + 4) == BE16(1) ? CHAIN : PEER;
-	__u32 self = g->self, number = v->number, hop1 = slot->hop1, hop2 = slot->hop2, next = 0;
+	__u16 marks = __builtin_bswap16(*(__u16 *)(o + 4)) << 1;
+	enum origin from = PEER | (marks & (CHAINED | STRAY | ABROAD));
+	if (from & ABROAD && (f.syn || f.proto != PROTO_TCP)) {
+		note(INNER, outer);
+		return XDP_DROP;
+	}
 	if (strip(ctx, l2, f.v6)) {
 		note(NO_HEADROOM, outer);
 		return XDP_DROP;
 	}
-	note(DECAPSULATED, f.len);
-	if (hop1 == self)
-		next = other_owner(ctx, &f, hop2, from);
-	else if (hop2 == self)
-		next = other_owner(ctx, &f, hop1, from);
-	else
-		note(NOT_MINE, f.len);
-	if (next)
-		return forward(ctx, gen, next, number, l2, &f, true);
-	tally(self, number, f.len);
+	note(from & ABROAD ? FROM_ABROAD : DECAPSULATED, f.len);
+	struct way way = find_way(ctx, &f, v, slot, g->self, from);
+	if (way.to != g->self)
+		return forward(ctx, gen, way, v->number, l2, &f);
+	tally(way.to, v->number, f.len);
 	return XDP_PASS;
 }
 
@@ -272,28 +287,16 @@ static __attribute__((noinline)) int whole(struct xdp_md *ctx)
 	if (!v)
 		return XDP_PASS;
 	struct slot *slot = find_slot(k, gen, v, &f);
-	__u32 self = g->self, hop1 = slot->hop1, hop2 = slot->hop2, next = 0;
-	if (hop1 != self || hop2) { // else it is mine, whoever sent it
-		enum origin from = sender(g, gen, d);
-		if (hop1 == self)
-			next = other_owner(ctx, &f, hop2, from);
-		else if (from == ROUTER)
-			return forward(ctx, gen, hop1, v->number, l2, &f, false);
-		else if (hop2 == self)
-			next = other_owner(ctx, &f, hop1, from);
-		else
-			note(NOT_MINE, f.len);
-		if (next)
-			return forward(ctx, gen, next, v->number, l2, &f, true);
-	}
-	tally(self, v->number, f.len);
+	struct way way = find_way(ctx, &f, v, slot, g->self, sender(g, gen, d));
+	if (way.to != g->self)
+		return forward(ctx, gen, way, v->number, l2, &f);
+	tally(way.to, v->number, f.len);
 	return XDP_PASS;
 }
 
-
 // fast is the way of most packets: untagged TCP and UDP without options, for a
-// VIP whose bucket does not change hands, from a router. It comes to the same
-// verdicts as whole, which takes what fast does not know.
+// VIP whose bucket does not change hands and has no strays, from a router. It
+// comes to the same verdicts as whole, which takes what fast does not know.
 INLINE int fast(struct xdp_md *ctx, void *d, void *end, bool v6)
 {
 	void *l3 = d + 14;
@@ -339,6 +342,8 @@ INLINE int fast(struct xdp_md *ctx, void *d, void *end, bool v6)
 	if (slot->hop2)
 		return whole(ctx);
 	if (hop == self) {
+		if (v->abroad)
+			return whole(ctx);
 		tally(self, v->number, f.len);
 		return XDP_PASS;
 	}
@@ -349,13 +354,13 @@ INLINE int fast(struct xdp_md *ctx, void *d, void *end, bool v6)
 		if (*(__u8 *)(l3 + (v6 ? 7 : 8)) <= 1)
 			return whole(ctx);
 		tally(hop, v->number, f.len);
-		return rewrite(ctx, s, 14, &f, false);
+		return rewrite(ctx, s, 14, &f, 0);
 	}
 	if (s->mode == MODE_NONE || f.len + 20 > s->mtu)
 		return whole(ctx);
 	f.tos = v6 ? *(__u8 *)l3 << 4 | *(__u8 *)(l3 + 1) >> 4 : *(__u8 *)(l3 + 1);
 	tally(hop, v->number, f.len);
-	return encapsulate(ctx, s, 14, &f, false);
+	return encapsulate(ctx, s, 14, &f, 0);
 }
 
 SEC("xdp") int lb(struct xdp_md *ctx)

@@ -22,9 +22,18 @@
 //     or UDP to a VIP is inside, dropped and counted otherwise.
 //   - While a bucket changes hands ([Group].Other), an owner keeps a SYN and
 //     whatever it has a socket for, and passes the rest on to the bucket's
-//     other owner, once: such a packet carries a mark (the local bit of the
-//     source MAC flipped, or the outer header's ID 1) and is never sent on. A
-//     UDP socket that is not connected counts for every flow to its port.
+//     other owner, once. A UDP socket that is not connected counts for every
+//     flow to its port.
+//   - While routes move between geos ([VIP].Abroad), a TCP segment that is no
+//     SYN and has no socket here goes to a node of the geo that may have the
+//     connection, once, behind an IPv4 header. That node brings it to the
+//     bucket's owner of its own geo, which answers the client itself. What is
+//     too big for the way stays, and the kernel resets the connection.
+//
+// A packet that was sent on says so, and is not asked about again: an
+// outer header by its ID, a rewritten frame by flipped bits of its source MAC's
+// first byte. ID 1 or bit 2: one owner of the bucket does not have it. ID 2 or
+// bit 4: another geo does not have it. ID 4: it comes from there.
 //
 // # What it leaves to the kernel or to others
 //
@@ -49,7 +58,7 @@ import (
 const (
 	MaxVIPs    = 511
 	MaxServers = 1023 // the node itself included
-	MaxPeers   = 256
+	MaxPeers   = 1024
 	MaxGroups  = 8
 	DefaultMTU = 1500
 	OuterSize  = 20 // bytes that IPIP adds
@@ -124,4 +133,7 @@ type Group struct {
 type VIP struct {
 	Addr  netip.Addr
 	Group int // index into Spec.Groups
+	// Abroad is the server, a node of another geo, that established connections
+	// may belong to which nobody has here; "": there is none. Its mode is IPIP.
+	Abroad string
 }

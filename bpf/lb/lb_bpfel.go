@@ -42,11 +42,11 @@ type lbGeneration struct {
 }
 
 type lbPeer struct {
-	_        structs.HostLayout
-	Key      [8]uint8
-	Used     uint8
-	LocalBit uint8
-	Unused   [6]uint8
+	_      structs.HostLayout
+	Key    [8]uint8
+	Used   uint8
+	Bits   uint8
+	Unused [6]uint8
 }
 
 type lbServer struct {
@@ -70,8 +70,9 @@ type lbVip struct {
 	Addr   [16]uint8
 	Number uint16
 	Group  uint16
+	Abroad uint16
 	Family uint8
-	Unused [11]uint8
+	Unused [9]uint8
 }
 
 // Names of all BPF objects in the ELF.

@@ -56,14 +56,34 @@ type packet struct {
 	prot byte
 }
 
-// origin is where a frame came from.
-type origin int
+// origin is where a frame came from, and what a peer wrote on it.
+type origin struct {
+	peer  bool // else a router
+	marks marks
+}
 
-const (
-	fromRouter origin = iota
-	fromPeer
-	fromChain // a peer that is not the director: never sent on again
-)
+// directs reports whether the receiver is to find the bucket's owner: nobody of
+// its geo has looked for it yet.
+func (o origin) directs() bool { return !o.peer || o.marks.abroad }
+
+// marks are what a packet that is sent on carries.
+type marks struct {
+	chained bool // the bucket's other owner does not have it
+	stray   bool // the geo that it arrived in does not have it
+	abroad  bool // it goes to another geo
+}
+
+// id is the outer header's identification.
+func (m marks) id() (id uint16) {
+	for i, b := range []bool{m.chained, m.stray, m.abroad} {
+		if b {
+			id |= 1 << i
+		}
+	}
+	return id
+}
+
+func readMarks(id uint16) marks { return marks{id&1 != 0, id&2 != 0, id&4 != 0} }
 
 // Run returns the verdict on a frame.
 func (m *Model) Run(frame []byte) Verdict {
@@ -89,11 +109,11 @@ func (m *Model) Run(frame []byte) Verdict {
 	if why != 0 {
 		return Verdict{Action: Pass, Frame: frame, Reasons: []Reason{why}}
 	}
-	group, ok := m.group(p)
+	vip, ok := m.vip(p)
 	if !ok {
 		return pass
 	}
-	return m.decide(frame, off, p, group, m.sender(frame))
+	return m.decide(frame, off, p, vip, m.sender(frame))
 }
 
 // network finds the network header behind up to two VLAN tags.
@@ -157,30 +177,25 @@ func (p *packet) parseTransport(b []byte) Reason {
 	return 0
 }
 
-func (m *Model) group(p packet) (Group, bool) {
+func (m *Model) vip(p packet) (VIP, bool) {
 	for _, v := range m.Spec.VIPs {
 		if v.Addr == p.dst {
-			return m.Spec.Groups[v.Group], true
+			return v, true
 		}
 	}
-	return Group{}, false
+	return VIP{}, false
 }
 
 // sender tells by the source MAC who sent a frame that is not encapsulated.
 func (m *Model) sender(frame []byte) origin {
 	from := MAC(frame[6:12])
-	flipped := from
-	flipped[0] ^= localBit
 	for _, p := range m.Spec.Peers {
-		switch p.MAC {
-		case MAC{}:
-		case from:
-			return fromPeer
-		case flipped:
-			return fromChain
+		flipped := from[0] ^ p.MAC[0]
+		if p.MAC != (MAC{}) && flipped&^macMarks == 0 && slices.Equal(p.MAC[1:], from[1:]) {
+			return origin{true, readMarks(uint16(flipped >> 1))}
 		}
 	}
-	return fromRouter
+	return origin{}
 }
 
 // decapsulate takes a packet that is addressed to this node.
@@ -194,74 +209,82 @@ func (m *Model) decapsulate(frame []byte, off int, outer packet) Verdict {
 		parse, etherType = parseIPv6, typeIPv6
 	}
 	p, why := parse(inner)
-	group, ok := m.group(p)
-	if why != 0 || !ok || p.size > outer.size-20 {
+	vip, ok := m.vip(p)
+	from := origin{true, readMarks(binary.BigEndian.Uint16(frame[off+4:]))}
+	if why != 0 || !ok || p.size > outer.size-20 || from.marks.abroad && (p.syn || p.prot != protoTCP) {
 		return Verdict{Action: Drop, Frame: frame, Reasons: []Reason{Inner}}
-	}
-	from := fromPeer
-	if binary.BigEndian.Uint16(frame[off+4:]) == 1 {
-		from = fromChain
 	}
 	out := slices.Concat(frame[:off], inner)
 	binary.BigEndian.PutUint16(out[off-2:], etherType)
-	v := m.decide(out, off, p, group, from)
-	v.Reasons = append(v.Reasons, Decapsulated)
+	v := m.decide(out, off, p, vip, from)
+	if from.marks.abroad {
+		v.Reasons = append(v.Reasons, FromAbroad)
+	} else {
+		v.Reasons = append(v.Reasons, Decapsulated)
+	}
 	slices.Sort(v.Reasons)
 	return v
 }
 
 // decide finds out who has to have a packet for a VIP.
-func (m *Model) decide(frame []byte, off int, p packet, g Group, from origin) Verdict {
+func (m *Model) decide(frame []byte, off int, p packet, vip VIP, from origin) Verdict {
 	self := m.Spec.Node.Name
 	keep := Verdict{Action: Pass, Frame: frame, Server: self}
-	now, other := g.Owners(p.flow.Bucket(m.Spec.Key))
-	switch self {
-	case now:
-	case other:
-		if from != fromRouter {
-			other = now
-			break
-		}
-		return m.forward(frame, off, p, now, false)
+	now, other := m.Spec.Groups[vip.Group].Owners(p.flow.Bucket(m.Spec.Key))
+	switch {
+	case now == self:
+	case from.directs():
+		return m.forward(frame, off, p, now, marks{stray: from.marks.stray})
+	case other == self:
+		other = now
 	default:
-		if from == fromRouter {
-			return m.forward(frame, off, p, now, false)
-		}
 		keep.Reasons = []Reason{NotMine}
 		return keep
 	}
-	// One of this node's buckets. While it changes hands, an established flow
-	// without a socket here belongs to the other owner.
-	if other == "" || from == fromChain || p.syn || m.HasSocket != nil && m.HasSocket(p.flow) {
+	// One of this node's buckets. An established flow without a socket here
+	// belongs to the bucket's other owner, or to another geo.
+	if p.syn || m.HasSocket != nil && m.HasSocket(p.flow) {
 		return keep
 	}
-	return m.forward(frame, off, p, other, true)
+	if other != "" && !from.marks.chained {
+		return m.forward(frame, off, p, other, marks{chained: true, stray: from.marks.stray})
+	}
+	if vip.Abroad != "" && !from.marks.stray && p.prot == protoTCP {
+		return m.forward(frame, off, p, vip.Abroad, marks{stray: true, abroad: true})
+	}
+	return keep
 }
 
 // forward brings the frame to another node.
-func (m *Model) forward(frame []byte, off int, p packet, to string, chain bool) Verdict {
+func (m *Model) forward(frame []byte, off int, p packet, to string, with marks) Verdict {
 	i := slices.IndexFunc(m.Spec.Servers, func(s Server) bool { return s.Name == to })
 	if i < 0 || m.Spec.Servers[i].Mode == Away {
 		return Verdict{Action: Pass, Frame: frame, Reasons: []Reason{NoServer}}
 	}
 	s := m.Spec.Servers[i]
+	if with.abroad && p.size+OuterSize > s.mtu() { // better reset than stuck
+		return Verdict{Action: Pass, Frame: frame, Reasons: []Reason{TooBig}}
+	}
 	v := Verdict{Action: Transmit, Frame: frame, Server: to}
 	var refused Reason
 	if s.Mode == L2 {
-		refused = m.rewrite(frame, off, p, s, chain)
+		refused = m.rewrite(frame, off, p, s, with)
 	} else {
-		v.Frame, refused = m.encapsulate(frame, off, p, s, chain)
+		v.Frame, refused = m.encapsulate(frame, off, p, s, with)
 	}
 	if refused != 0 {
 		v.Action, v.Reasons = Drop, []Reason{refused}
 	}
-	if chain {
+	switch {
+	case with.abroad:
+		v.Reasons = append(v.Reasons, ToAbroad)
+	case with.chained:
 		v.Reasons = append(v.Reasons, Chained)
 	}
 	return v
 }
 
-func (m *Model) rewrite(frame []byte, off int, p packet, s Server, chain bool) Reason {
+func (m *Model) rewrite(frame []byte, off int, p packet, s Server, with marks) Reason {
 	at := off + 8
 	if p.v6 {
 		at = off + 7
@@ -274,16 +297,13 @@ func (m *Model) rewrite(frame []byte, off int, p packet, s Server, chain bool) R
 		sum := uint32(binary.BigEndian.Uint16(frame[off+10:])) + 0x100
 		binary.BigEndian.PutUint16(frame[off+10:], uint16(sum+sum>>16))
 	}
-	m.macs(frame, s, chain)
+	m.macs(frame, s)
+	frame[6] ^= byte(with.id()<<1) & macMarks
 	return 0
 }
 
-func (m *Model) encapsulate(frame []byte, off int, p packet, s Server, chain bool) ([]byte, Reason) {
-	mtu := s.MTU
-	if mtu == 0 {
-		mtu = DefaultMTU
-	}
-	if p.size+20 > mtu {
+func (m *Model) encapsulate(frame []byte, off int, p packet, s Server, with marks) ([]byte, Reason) {
+	if p.size+OuterSize > s.mtu() {
 		return frame, TooBig
 	}
 	h := outerHeader(m.Spec.Node.Addr, s.Addr)
@@ -292,9 +312,7 @@ func (m *Model) encapsulate(frame []byte, off int, p packet, s Server, chain boo
 	if p.v6 {
 		h[9] = protoIPv6
 	}
-	if chain {
-		h[5] = 1
-	}
+	binary.BigEndian.PutUint16(h[4:], with.id())
 	var sum uint32
 	for i := 0; i < 20; i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(h[i:]))
@@ -303,14 +321,19 @@ func (m *Model) encapsulate(frame []byte, off int, p packet, s Server, chain boo
 	binary.BigEndian.PutUint16(h[10:], ^uint16(sum+sum>>16))
 	out := slices.Concat(frame[:off], h[:], frame[off:])
 	binary.BigEndian.PutUint16(out[off-2:], typeIPv4)
-	m.macs(out, s, false)
+	m.macs(out, s)
 	return out, 0
 }
 
-func (m *Model) macs(frame []byte, s Server, mark bool) {
+func (m *Model) macs(frame []byte, s Server) {
 	copy(frame, s.MAC[:])
 	copy(frame[6:], m.Spec.Node.MAC[:])
-	if mark {
-		frame[6] ^= localBit
+}
+
+// mtu is that of the way.
+func (v Server) mtu() int {
+	if v.MTU == 0 {
+		return DefaultMTU
 	}
+	return v.MTU
 }

@@ -68,6 +68,13 @@ func (g generator) spec(rings []*lb.Ring) *lb.Spec {
 	if g.oneIn(4) {
 		s.Servers[1] = lb.Server{Name: "c"} // nobody knows the way
 	}
+	if g.oneIn(2) {
+		s.VIPs[0].Abroad, s.VIPs[1].Abroad = "d", "d"
+		s.Servers[2].MTU = pick(g, 0, 1400)
+	}
+	if g.oneIn(8) {
+		s.Servers[2] = lb.Server{Name: "d"}
+	}
 	for i := range g.IntN(300) {
 		s.VIPs = append(s.VIPs, lb.VIP{Addr: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), Group: i % 2})
 	}
@@ -99,8 +106,8 @@ func (g generator) packet(depth int) []byte {
 		if g.oneIn(20) {
 			proto ^= 45
 		}
-		out := ip(pick(g, addrB, addrC, client4), pick(g, addrA, addrA, addrA, addrB), proto, inner)
-		out[5] = byte(g.IntN(3)) // the mark
+		out := ip(pick(g, addrB, addrC, addrD, client4), pick(g, addrA, addrA, addrA, addrB), proto, inner)
+		out[5] = byte(g.IntN(9)) // the marks, and what is none
 		return out
 	}
 	proto := pick[byte](g, 6, 6, 6, 6, 6, 17, 17, 17, 1, 58, 4, 41, 0)
@@ -119,9 +126,9 @@ func (g generator) frame() []byte {
 	for range pick(g, 0, 0, 0, 0, 1, 2, 3) {
 		tags = append(tags, uint16(g.Uint32()))
 	}
-	flipped, flipped2 := macB, lb.MAC{0x04, 1, 2, 3, 4, 5}
-	flipped[0] ^= 2
-	frame := ether(pick(g, macRouter, macRouter, macB, flipped, flipped2, lb.MAC{0x06, 1, 2, 3, 4, 5}), macA, g.packet(0), tags...)
+	from := pick(g, macRouter, macRouter, macB, lb.MAC{0x06, 1, 2, 3, 4, 5})
+	from[0] ^= pick[byte](g, 0, 0, 2, 4, 6, 8)
+	frame := ether(from, macA, g.packet(0), tags...)
 	if g.oneIn(6) { // damage to the headers
 		frame[12+g.IntN(min(len(frame)-12, 80))] = byte(g.Uint32())
 	}

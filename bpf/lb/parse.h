@@ -1,4 +1,19 @@
-/* What a packet is: addresses, ports, and why it is none of ours. Included by lb.c. */
+/* What a packet is: where from, addresses, ports, and why it is none of ours. Included by lb.c. */
+
+// Where a packet came from: a router, or a peer and what it wrote on it. The
+// marks are for nodes that know other rings or other times than the sender:
+// they make sure that no packet comes to the same question twice.
+enum origin {
+	ROUTER = 0,
+	PEER = 1,
+	CHAINED = 2, // the bucket's other owner does not have it
+	STRAY = 4,   // the geo that it arrived in does not have it
+	ABROAD = 8,  // comes from another geo: this node is director for it
+};
+
+// Bits of a source MAC's first byte that say what origin's marks of the same
+// value say, by being flipped.
+#define MAC_MARKS 6
 
 // What the path needs to know of a packet.
 struct flow {

@@ -216,18 +216,21 @@ const (
 	OtherProto                     // neither TCP nor UDP: passed
 	Stranger                       // encapsulated, not by a peer: dropped
 	Inner                          // a peer's, but not TCP or UDP to a VIP inside: dropped
-	TooBig                         // no room for the outer header within the MTU: dropped
+	TooBig                         // no room for the outer header within the MTU: dropped, or passed if it would go abroad
 	TTLExpired                     // dropped
 	NoServer                       // the ring names nobody: passed
 	NotMine                        // a peer sent it here, the ring says otherwise: passed
 	Decapsulated                   // came from a peer behind an outer header
 	Chained                        // sent on to the bucket's other owner
 	NoHeadroom                     // the driver leaves no room for a header: dropped
+	ToAbroad                       // sent to another geo, which may have the connection
+	FromAbroad                     // another geo sent it here
 )
 
 var reasonNames = [...]string{
 	"ok", "malformed", "options", "fragment", "other_proto", "stranger", "inner", "too_big",
 	"ttl_expired", "no_server", "not_mine", "decapsulated", "chained", "no_headroom",
+	"to_abroad", "from_abroad",
 }
 
 // String returns the name that metrics use.
@@ -241,7 +244,7 @@ func (r Reason) String() string {
 // Reasons lists every reason.
 func Reasons() []Reason {
 	var out []Reason
-	for r := Malformed; r <= NoHeadroom; r++ {
+	for r := Malformed; r <= FromAbroad; r++ {
 		out = append(out, r)
 	}
 	return slices.Clip(out)

@@ -26,6 +26,8 @@ func TestSpecRefuses(t *testing.T) {
 		"there is no group 3":           func(s *lb.Spec) { s.VIPs[0].Group = 3 },
 		"vip 192.0.2.10 is named twice": func(s *lb.Spec) { s.VIPs[1].Addr = vip4 },
 		"not a plain IPv4 or IPv6":      func(s *lb.Spec) { s.VIPs[0].Addr = netip.MustParseAddr("::ffff:192.0.2.10") },
+		`abroad is "x"`:                 func(s *lb.Spec) { s.VIPs[0].Abroad = "x" },
+		`abroad is "b"`:                 func(s *lb.Spec) { s.VIPs[0].Abroad = "b" },
 		"9 groups, at most 8 fit":       func(s *lb.Spec) { s.Groups = make([]lb.Group, 9) },
 	} {
 		s := spec(lb.Group{Ring: r})

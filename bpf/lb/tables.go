@@ -10,14 +10,14 @@ import (
 
 const (
 	vipBits    = 12
-	peerBits   = 11
+	peerBits   = 13
 	serverBits = 10
 	groupBits  = 3
 	ringBits   = 16
 
 	maxMoves = 500 // of entries that make room for one
 
-	localBit = 2 // of a MAC's first byte: locally administered
+	macMarks = 6 // bits of a source MAC's first byte that a sender flips to say what it did
 )
 
 // numbers gives names the small numbers that the program counts under. A name
@@ -81,7 +81,7 @@ func encode(s *Spec, servers map[string]uint16, vips map[netip.Addr]uint16) (*ta
 		t.ring = g.appendSlots(t.ring, servers)
 	}
 	var err1, err2 error
-	t.vips, err1 = place(vipCells(s, vips), vipBits)
+	t.vips, err1 = place(vipCells(s, vips, servers), vipBits)
 	t.peers, err2 = place(peerCells(s, &t.settings), peerBits)
 	return t, errors.Join(err1, err2)
 }
@@ -124,10 +124,10 @@ func place[V any](cells []cell[V], bits int) ([]V, error) {
 	return out, nil
 }
 
-func vipCells(s *Spec, numbers map[netip.Addr]uint16) []cell[lbVip] {
+func vipCells(s *Spec, numbers map[netip.Addr]uint16, servers map[string]uint16) []cell[lbVip] {
 	var out []cell[lbVip]
 	for _, v := range s.VIPs {
-		e := lbVip{Number: numbers[v.Addr], Group: uint16(v.Group), Family: 6}
+		e := lbVip{Number: numbers[v.Addr], Group: uint16(v.Group), Family: 6, Abroad: servers[v.Abroad]}
 		if v.Addr.Is4() {
 			e.Family = 4
 			a := v.Addr.As4()
@@ -150,7 +150,7 @@ func (p Peer) keys() [][8]byte {
 		out = append(out, [8]byte{4, 4: a[0], 5: a[1], 6: a[2], 7: a[3]})
 	}
 	if m := p.MAC; m != (MAC{}) {
-		out = append(out, [8]byte{6, 0, m[0] &^ localBit, m[1], m[2], m[3], m[4], m[5]})
+		out = append(out, [8]byte{6, 0, m[0] &^ macMarks, m[1], m[2], m[3], m[4], m[5]})
 	}
 	return out
 }
@@ -171,7 +171,7 @@ func peerCells(s *Spec, g *lbGeneration) []cell[lbPeer] {
 				g.PeerMacs[bit>>6] |= 1 << (bit & 63)
 			}
 			first, second := cellHash(s.Key, binary.LittleEndian.Uint64(k[:]), 0, peerBits)
-			out = append(out, cell[lbPeer]{[2]uint32{first, second}, lbPeer{Key: k, Used: 1, LocalBit: p.MAC[0] & localBit}})
+			out = append(out, cell[lbPeer]{[2]uint32{first, second}, lbPeer{Key: k, Used: 1, Bits: p.MAC[0] & macMarks}})
 		}
 	}
 	return out
@@ -179,10 +179,7 @@ func peerCells(s *Spec, g *lbGeneration) []cell[lbPeer] {
 
 // serverLine prepares the headers of one server.
 func serverLine(n Node, v Server) lbServer {
-	line := lbServer{Mode: uint8(v.Mode), Mtu: DefaultMTU}
-	if v.MTU != 0 {
-		line.Mtu = uint16(v.MTU)
-	}
+	line := lbServer{Mode: uint8(v.Mode), Mtu: uint16(v.mtu())}
 	copy(line.Eth[:6], v.MAC[:])
 	copy(line.Eth[6:12], n.MAC[:])
 	line.Eth[12] = 0x08

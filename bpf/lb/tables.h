@@ -4,7 +4,7 @@
 #define RING_BITS 16
 #define GROUP_BITS 3
 #define SERVER_BITS 10
-#define PEER_BITS 11
+#define PEER_BITS 13
 #define VIP_COUNTERS 512
 
 #define ETH_IP BE16(0x0800)
@@ -23,13 +23,15 @@ enum reason {
 	OTHER_PROTO,  // ICMP, extension headers and the rest: passed
 	STRANGER,     // encapsulated and not from a peer: dropped
 	INNER,        // a peer's, but not TCP or UDP to a VIP inside: dropped
-	TOO_BIG,      // does not fit the path with its outer header: dropped
+	TOO_BIG,      // does not fit the path with its outer header: dropped, or passed if that leads abroad
 	TTL_EXPIRED,  // dropped
 	NO_SERVER,    // the ring names nobody: passed
 	NOT_MINE,     // a peer sent it here and the ring says otherwise: passed
 	DECAPSULATED, // from a peer
-	CHAINED,      // sent on to the bucket's other owner
+	CHAIN,        // sent on to the bucket's other owner
 	NO_HEADROOM,  // the driver left no room: dropped
+	TO_ABROAD,    // sent to another geo, which may have the connection
+	FROM_ABROAD,  // another geo sent it here
 	REASONS = 16,
 };
 
@@ -48,8 +50,9 @@ struct vip {
 	__u8 addr[16]; // IPv4 in bytes 8 to 11
 	__u16 number;  // from 1; 0 is an empty cell
 	__u16 group;
-	__u8 family; // 4 or 6
-	__u8 unused[11];
+	__u16 abroad;  // server: a node of another geo; 0: connections are nowhere else
+	__u8 family;   // 4 or 6
+	__u8 unused[9];
 };
 
 // Server numbers; 0 is nobody.
@@ -73,11 +76,11 @@ struct server {
 	__u8 unused[25];
 };
 
-// key: {4, 0, 0, 0, IPv4 address} or {6, 0, MAC without its local bit}.
+// key: {4, 0, 0, 0, IPv4 address} or {6, 0, MAC without the bits of MAC_MARKS}.
 struct peer {
 	__u8 key[8];
 	__u8 used;
-	__u8 local_bit; // 2 if the MAC has it
+	__u8 bits; // of MAC_MARKS that the MAC has
 	__u8 unused[6];
 };
 

@@ -14,6 +14,7 @@ type Route struct {
 	Owner  string // "": nobody, packets stay
 	Other  string // during a change: the bucket's other owner
 	Server Server // of Owner, when that is another node
+	Abroad Server // of another geo: who may have the connection if nobody here has it
 }
 
 // Trace reads a flow's way from the tables in the kernel.
@@ -38,18 +39,29 @@ func (p *Program) Trace(f Flow) (Route, error) {
 		names[n] = name
 	}
 	out.Owner, out.Other = names[slot.Hop1], names[slot.Hop2]
-	if slot.Hop1 == 0 || slot.Hop1 == now.Self {
-		return out, nil
+	if slot.Hop1 != now.Self {
+		out.Server, err = p.readServer(slot.Hop1, names)
+	}
+	if err == nil && f.Proto == protoTCP {
+		out.Abroad, err = p.readServer(vip.Abroad, names)
+	}
+	return out, err
+}
+
+// readServer returns the server of a number; the zero Server for 0.
+func (p *Program) readServer(number uint16, names map[uint16]string) (Server, error) {
+	if number == 0 {
+		return Server{}, nil
 	}
 	var line lbServer
-	if err := p.read(lbVarServers, int(slot.Hop1), &line); err != nil {
-		return out, err
+	if err := p.read(lbVarServers, int(number), &line); err != nil {
+		return Server{}, err
 	}
-	out.Server = Server{Name: out.Owner, Mode: Mode(line.Mode), MAC: MAC(line.Eth[:6])}
-	if out.Server.Mode == IPIP {
-		out.Server.Addr, out.Server.MTU = netip.AddrFrom4([4]byte(line.Outer[16:])), int(line.Mtu)
+	s := Server{Name: names[number], Mode: Mode(line.Mode), MAC: MAC(line.Eth[:6])}
+	if s.Mode == IPIP {
+		s.Addr, s.MTU = netip.AddrFrom4([4]byte(line.Outer[16:])), int(line.Mtu)
 	}
-	return out, nil
+	return s, nil
 }
 
 // findVIP looks at both places of an address; Number is 0 when it is at none.

@@ -15,8 +15,9 @@ func (s *Spec) Validate() error {
 	if !s.Node.Addr.Is4() || s.Node.Addr.IsUnspecified() {
 		errs = append(errs, fmt.Errorf("node: address %s is not IPv4", s.Node.Addr))
 	}
-	names := map[string]bool{s.Node.Name: true}
+	names, ways := map[string]bool{s.Node.Name: true}, map[string]Mode{}
 	for _, v := range s.Servers {
+		ways[v.Name] = v.Mode
 		if names[v.Name] {
 			errs = append(errs, fmt.Errorf("server %q is named twice", v.Name))
 		}
@@ -36,6 +37,9 @@ func (s *Spec) Validate() error {
 		}
 		if v.Group < 0 || v.Group >= len(s.Groups) {
 			errs = append(errs, fmt.Errorf("vip %s: there is no group %d", v.Addr, v.Group))
+		}
+		if way, ok := ways[v.Abroad]; v.Abroad != "" && (!ok || way == L2) {
+			errs = append(errs, fmt.Errorf("vip %s: abroad is %q, which is no server behind an outer header", v.Addr, v.Abroad))
 		}
 		if vips[v.Addr] {
 			errs = append(errs, fmt.Errorf("vip %s is named twice", v.Addr))
@@ -91,7 +95,7 @@ func (s *Spec) validatePeers() error {
 		}
 		for _, k := range p.keys() {
 			if seen[k] {
-				errs = append(errs, fmt.Errorf("peer %s %s: address or MAC (the local bit apart) is another peer's too", p.Addr, p.MAC))
+				errs = append(errs, fmt.Errorf("peer %s %s: address or MAC (bits 2 and 4 of its first byte apart) is another peer's too", p.Addr, p.MAC))
 			}
 			seen[k] = true
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -49,6 +50,9 @@ func l4View(l api.L4) view {
 			p.table(ringTable(r))
 		}
 		p.line("")
+		for _, text := range strayTexts(l) {
+			p.line("%s", text)
+		}
 		p.table(wayTable(l.Interfaces))
 		p.line("")
 		p.table(countTable(l))
@@ -87,6 +91,29 @@ func pinText(l api.L4) string {
 		return "Not pinned, forwarding ends with this process, on " + strings.Join(loose, ", ") + "; its log says why"
 	}
 	return "Pinned in " + l.Pins + ": forwarding outlives this process"
+}
+
+// strayTexts says where connections are looked for that nobody here has.
+func strayTexts(l api.L4) (texts []string) {
+	if l.Strays.Refused != "" {
+		texts = append(texts, "Other geos do not look here for connections: "+l.Strays.Refused)
+	}
+	for _, s := range l.Strays.VIPs {
+		until := ""
+		if s.Until != nil {
+			until = ", for " + age(time.Until(*s.Until))
+		}
+		texts = append(texts, fmt.Sprintf("Connections to %s that nobody here has are looked for at %s/%s: %s%s", s.VIP, s.Geo, s.Node, s.Reason, until))
+	}
+	for _, i := range l.Interfaces {
+		if i.Flooded {
+			texts = append(texts, i.Name+": a flood of packets of no connection; for some seconds none is looked for elsewhere")
+		}
+	}
+	if len(texts) > 0 {
+		texts = append(texts, "")
+	}
+	return texts
 }
 
 func wayTable(all []api.L4Interface) *table {
@@ -175,6 +202,12 @@ func traceText(t api.L4Trace, dst string) string {
 	}
 	if t.Other != "" {
 		text += "; the bucket changes hands: " + t.Other + " is asked for connections that are not there"
+	}
+	if t.Abroad != nil {
+		text += "; a connection that nobody here has is looked for at " + t.Abroad.Node
+		if t.Abroad.Mode == "" {
+			text += ", but no way is known: " + t.Abroad.Text
+		}
 	}
 	return text
 }

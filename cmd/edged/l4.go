@@ -48,8 +48,24 @@ func (n *node) l4Record(p *steering.Plan) *world.L4Record {
 	}
 	return &world.L4Record{
 		Addr: self.Addr, MAC: self.MAC.String(), Weight: l4Weight, Applied: self.Applied,
-		Ready: self.Up && !n.stopping.Load() && serving(p),
+		Ready:  self.Up && !n.stopping.Load() && serving(p),
+		Strays: self.Up && n.cfg.L4.FollowsStrays() && n.straysRefused() == "",
 	}
+}
+
+// straysRefused says why other geos are not asked to bring packets of this
+// node's connections: nothing shows that they reach the address of its packet
+// path, or "".
+func (n *node) straysRefused() string {
+	mine := n.path.Self().Addr
+	g := n.world().Self()
+	for i := range g.Nodes {
+		at := g.Nodes[i].Addr.Addr().Unmap()
+		if g.Nodes[i].Name == n.name && at.Is4() && at != mine {
+			return fmt.Sprintf("other geos reach this node at %s, its packet path is at %s: give node.fabric an address of the first of node.interfaces", at, mine)
+		}
+	}
+	return ""
 }
 
 // serving reports whether no VIP of this node lacks what it cannot serve
@@ -65,8 +81,9 @@ func serving(p *steering.Plan) bool {
 	return len(p.VIPs) > 0
 }
 
-// followRing makes the packet path follow what this geo's nodes have agreed on.
-func (n *node) followRing(w *world.World) {
+// followRing makes the packet path follow what this geo's nodes have agreed on,
+// and look for connections in other geos.
+func (n *node) followRing(w *world.World, p *steering.Plan) {
 	if n.path == nil {
 		return
 	}
@@ -77,8 +94,8 @@ func (n *node) followRing(w *world.World) {
 		if m.Record == nil || m.Record.L4 == nil {
 			continue
 		}
-		if mac, err := net.ParseMAC(m.Record.L4.MAC); err == nil && len(mac) == len(lb.MAC{}) {
-			s.Nodes = append(s.Nodes, bpf.Node{Name: m.Name, Addr: m.Record.L4.Addr, MAC: lb.MAC(mac)})
+		if x := pathNode(m, m.Name); x.MAC != (lb.MAC{}) {
+			s.Nodes = append(s.Nodes, x)
 		}
 	}
 	if r := g.Ring; r != nil {
@@ -93,7 +110,58 @@ func (n *node) followRing(w *world.World) {
 			}
 		}
 	}
+	if p.Strays != nil {
+		s.Far, s.Abroad = n.far(w, p)
+	}
 	n.path.Follow(s)
+}
+
+// pathNode is where a node's packet path is, as its record says; the MAC is zero
+// when that is none.
+func pathNode(m *world.Node, name string) bpf.Node {
+	x := bpf.Node{Name: name, Addr: m.Record.L4.Addr}
+	if mac, err := net.ParseMAC(m.Record.L4.MAC); err == nil && len(mac) == len(lb.MAC{}) {
+		x.MAC = lb.MAC(mac)
+	}
+	return x
+}
+
+// far lists the machines of other geos that take part in the search for
+// connections, and where this node looks.
+func (n *node) far(w *world.World, p *steering.Plan) (nodes []bpf.Node, abroad []bpf.Abroad) {
+	name := func(m *world.Node) string { return m.Geo + "/" + m.Name }
+	for i := range w.Geos {
+		if w.Geos[i].Name == n.geo {
+			continue
+		}
+		for j := range w.Geos[i].Nodes {
+			m := &w.Geos[i].Nodes[j]
+			if m.Record != nil && m.Record.L4 != nil && m.Record.L4.Strays {
+				nodes = append(nodes, pathNode(m, name(m)))
+			}
+		}
+	}
+	for _, s := range p.Strays {
+		target := n.strayTarget(w, &s)
+		for _, v := range n.cfg.VIPs {
+			if v.Name != s.VIP || target == nil {
+				continue
+			}
+			for _, a := range v.Addresses {
+				abroad = append(abroad, bpf.Abroad{VIP: a, Node: name(target)})
+			}
+		}
+	}
+	return nodes, abroad
+}
+
+// strayTarget returns the node that this one looks for connections at; nil: none.
+func (n *node) strayTarget(w *world.World, s *steering.StrayPlan) *world.Node {
+	g := w.Find(s.Geo)
+	if g == nil {
+		return nil
+	}
+	return steering.StrayTarget(g, n.cfg.Node.Number)
 }
 
 // inRing reports whether this node still has a share that others could take: a

@@ -17,7 +17,7 @@ import (
 
 // L4 tells what the packet path does.
 func (s source) L4() api.L4 {
-	out := api.L4{Node: s.name, Interfaces: []api.L4Interface{}, Counters: []api.L4Count{}}
+	out := api.L4{Node: s.name, Interfaces: []api.L4Interface{}, Counters: []api.L4Count{}, Strays: api.L4Strays{VIPs: []api.L4Stray{}}}
 	if s.path == nil {
 		return out
 	}
@@ -28,7 +28,7 @@ func (s source) L4() api.L4 {
 	for _, i := range st.Interfaces {
 		row := api.L4Interface{
 			Name: i.Name, Mode: string(i.Mode), Program: i.Program, Pinned: i.Pinned, Adopted: i.Adopted,
-			Error: i.Error, Follows: i.Applied, Ways: []api.L4Way{},
+			Error: i.Error, Follows: i.Applied, Flooded: !i.Flooded.IsZero(), Ways: []api.L4Way{},
 		}
 		if i.Addr.IsValid() {
 			row.Address = i.Addr.String()
@@ -49,6 +49,28 @@ func (s source) L4() api.L4 {
 	}
 	out.Counters = l4Counts(total)
 	out.Ring = l4Ring(s.world().Self(), st)
+	out.Strays = s.l4Strays()
+	return out
+}
+
+func (s source) l4Strays() api.L4Strays {
+	out := api.L4Strays{On: s.cfg.L4.FollowsStrays(), VIPs: []api.L4Stray{}}
+	if !out.On {
+		return out
+	}
+	out.Refused = s.straysRefused()
+	w := s.world()
+	for _, p := range s.steer.Plan().Strays {
+		target := s.strayTarget(w, &p)
+		if target == nil {
+			continue
+		}
+		row := api.L4Stray{VIP: p.VIP, Geo: p.Geo, Node: target.Name, Reason: p.Why}
+		if !p.Until.IsZero() {
+			row.Until = &p.Until
+		}
+		out.VIPs = append(out.VIPs, row)
+	}
 	return out
 }
 
@@ -108,6 +130,10 @@ func (s source) L4Trace(src, dst, proto string) (api.L4Trace, error) {
 		way := api.L4Way(t.Way)
 		out.Way = &way
 	}
+	if t.Abroad.Node != "" {
+		way := api.L4Way(t.Abroad)
+		out.Abroad = &way
+	}
 	return out, nil
 }
 
@@ -137,6 +163,10 @@ func (s source) l4Part() api.Part {
 		texts = append(texts, fmt.Sprintf("ring generation %d changes: %s", l4.Ring.Generation, l4.Ring.Reason))
 	default:
 		texts = append(texts, fmt.Sprintf("%d nodes, ring generation %d", len(l4.Ring.Members), l4.Ring.Generation))
+	}
+	if l4.Strays.Refused != "" {
+		part.Health = worse(part.Health, api.Warning)
+		texts = append(texts, "no strays: "+l4.Strays.Refused)
 	}
 	part.Text = strings.Join(texts, "; ")
 	return part

@@ -23,7 +23,8 @@ func (n *node) gather(now time.Time) *steering.View {
 		v.CapacityRPS = n.cfg.Node.Capacity.RPS
 	}
 	if n.path != nil {
-		v.L4Drain = n.cfg.L4.DrainTime()
+		self := n.path.Self()
+		v.L4Drain, v.L4Pending, v.L4Strays = n.cfg.L4.DrainTime(), self.Applied == 0, n.cfg.L4.FollowsStrays()
 	}
 	n.health = n.proxy.Health()
 	for _, s := range n.health {
@@ -48,7 +49,7 @@ func (n *node) gather(now time.Time) *steering.View {
 // It runs on the goroutine that steers and does not block.
 func (n *node) apply(p *steering.Plan) {
 	n.proxy.Door().SetPlan(p)
-	n.followRing(n.view.World)
+	n.followRing(n.view.World, p)
 	if n.speaker != nil {
 		n.speaker.Announce(n.routes(p))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"anyedge/bgp"
 	"anyedge/bpf"
+	"anyedge/bpf/lb"
 	"anyedge/configs"
 	"anyedge/fabric"
 	"anyedge/fabric/identity"
@@ -198,6 +199,9 @@ func (n *node) wireProxy(k keys) error {
 		World: n.world, Groups: n.cfg.Groups,
 		ReplaySeed: k.replay, ResetKey: k.reset, ShutdownMax: n.shutdownMax,
 		Admission: admission.Config{Salt: k.salt, Exempt: n.cfg.Overload.ExemptServices},
+	}
+	if n.cfg.L4.FollowsStrays() {
+		setup.Room = lb.OuterSize
 	}
 	for _, l := range n.cfg.Listeners {
 		setup.Listeners = append(setup.Listeners, proxy.Listener{Config: l, Addresses: n.cfg.ListenerAddresses(l)})

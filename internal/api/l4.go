@@ -1,5 +1,7 @@
 package api
 
+import "time"
+
 // Paths of the packet path.
 const (
 	PathL4      = "/v1/l4"
@@ -14,7 +16,8 @@ type L4 struct {
 	Interfaces []L4Interface `json:"interfaces"`
 	Pins       string        `json:"pins,omitempty"`     // the directory that programs are pinned in; they outlive the process
 	Unpinned   string        `json:"unpinned,omitempty"` // why they are not
-	Counters   []L4Count     `json:"counters"`           // over all interfaces, since the program was loaded
+	Strays     L4Strays      `json:"strays"`
+	Counters   []L4Count     `json:"counters"` // over all interfaces, since the program was loaded
 }
 
 // An L4Ring says who owns which share of the connections.
@@ -35,6 +38,22 @@ type L4Member struct {
 	Follows uint64 `json:"follows"` // the generation that the node says it follows
 }
 
+// L4Strays says where connections are looked for that nobody in this geo has.
+type L4Strays struct {
+	On      bool      `json:"on"`                // l4.strays is not off
+	Refused string    `json:"refused,omitempty"` // why other geos do not look here
+	VIPs    []L4Stray `json:"vips"`              // those with somewhere to look
+}
+
+// An L4Stray says where connections to a VIP are looked for.
+type L4Stray struct {
+	VIP    string     `json:"vip"`
+	Geo    string     `json:"geo"`
+	Node   string     `json:"node"`
+	Reason string     `json:"reason"`
+	Until  *time.Time `json:"until"` // null: as long as the reason holds
+}
+
 // An L4Interface is where the program is, or why it is not.
 type L4Interface struct {
 	Name    string  `json:"name"`
@@ -45,6 +64,7 @@ type L4Interface struct {
 	Error   string  `json:"error,omitempty"`
 	Address string  `json:"address,omitempty"`
 	Follows uint64  `json:"follows"` // the ring's generation
+	Flooded bool    `json:"flooded"` // so many packets were for no connection that none is looked for elsewhere
 	Ways    []L4Way `json:"ways"`
 }
 
@@ -67,7 +87,8 @@ type L4Count struct {
 type L4Trace struct {
 	VIP    bool   `json:"vip"` // the destination is one; the rest is about these alone
 	Bucket uint16 `json:"bucket"`
-	Owner  string `json:"owner"` // "": no ring is in force
-	Other  string `json:"other"` // during a change: who may have the connection as well
-	Way    *L4Way `json:"way"`   // to the owner; null: it is this node
+	Owner  string `json:"owner"`  // "": no ring is in force
+	Other  string `json:"other"`  // during a change: who may have the connection as well
+	Way    *L4Way `json:"way"`    // to the owner; null: it is this node
+	Abroad *L4Way `json:"abroad"` // to where the connection is looked for that nobody here has; null: nowhere
 }

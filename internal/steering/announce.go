@@ -26,7 +26,8 @@ type Announcement struct {
 // drain.prepend more of the own AS. Its MED becomes the largest one only when
 // the VIP has a MED: a neighbor that compares MEDs reads none as 0, so a VIP
 // that leaves them out everywhere would gain nothing that the longer path did
-// not decide before.
+// not decide before. While the other geos are told (VIPPlan.Telling), all is as
+// it was.
 func Announcements(vips []VIPConfig, p *Plan) []Announcement {
 	var out []Announcement
 	for i := range vips {
@@ -42,7 +43,7 @@ func Announcements(vips []VIPConfig, p *Plan) []Announcement {
 			MED:              c.Announce.MED,
 			Prepend:          c.Announce.Prepend,
 		}
-		if vip.State == Draining {
+		if vip.State == Draining && !vip.Telling {
 			a.disfavour(c.rules())
 		}
 		for _, x := range c.Prefixes {

@@ -12,8 +12,9 @@ type Plan struct {
 	// Services says, by name, where a request goes that no local backend took
 	// a byte of.
 	Services map[string]ServicePlan
-	Ring     *RingPlan // of this geo's packet path; nil: it has none
-	Why      []Reason  // which rules fired, most important first
+	Ring     *RingPlan   // of this geo's packet path; nil: it has none
+	Strays   []StrayPlan // in the order of VIPs; nil: strays are not looked for
+	Why      []Reason    // which rules fired, most important first
 
 	Memory Memory // for the next Decide only
 }
@@ -57,6 +58,9 @@ type VIPPlan struct {
 	Gate  []Signal
 	// Blocked says what keeps State from Want: "guard", "hold-down", … or "".
 	Blocked string
+	// Telling: it is draining and about to say so to routers; the other geos, which
+	// must look here for the connections that will come to them, learn it first.
+	Telling bool
 }
 
 // A Cause is why a VIP is in its state.

@@ -53,6 +53,9 @@ func Decide(prev *Plan, v *View) *Plan {
 	p.Ring, p.Memory.Ring = ring, ringMem
 	p.Why = append(p.Why, why...)
 
+	p.Strays, p.Memory.Strays, why = stepStrays(prev, v, p.VIPs)
+	p.Why = append(p.Why, why...)
+
 	load := newOverload(prev, v)
 	p.Shed = load.decide()
 	p.Memory.Shed = load.mem
@@ -76,6 +79,8 @@ type Memory struct {
 	VIPs map[string]VIPMemory
 	Shed ShedMemory
 	Ring RingMemory
+
+	Strays map[string]StrayMemory // by VIP
 }
 
 // rank orders rules by how much they matter to who asks what goes on.
@@ -89,7 +94,7 @@ func rank(rule string) int {
 		return 2
 	case "stopping", "operator-drain", "gate-false", "ring-prepare", "ring-drain", "ring-stable":
 		return 3
-	case "reports", "hold-up", "hold-down", "rise", "shed-held", "shed-margin":
+	case "reports", "hold-up", "l4", "strays", "hold-down", "rise", "shed-held", "shed-margin":
 		return 4
 	case "grant", "budget-none", "capacity-unknown":
 		return 5

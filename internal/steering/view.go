@@ -23,6 +23,11 @@ type View struct {
 	// L4Drain is how long a connection whose bucket moved still finds the node
 	// that has it; 0: this node has no packet path.
 	L4Drain time.Duration
+	// L4Pending: this node has a packet path, which follows no ring yet.
+	L4Pending bool
+	// L4Strays: packets of connections that nobody here has are sent to the geo
+	// that may have them.
+	L4Strays bool
 }
 
 // A VIPView is one VIP's configuration and the state of what stands behind it.

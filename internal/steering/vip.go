@@ -67,6 +67,7 @@ func stepVIP(prev *Plan, v *View, vip *VIPView) *vipStep {
 	for s.advance() { // timers of 0 may take it through several states at once
 	}
 	s.plan.Want = s.want()
+	s.plan.Telling = s.plan.State == Draining && s.since(s.plan.Since) < s.v.tellTime()
 	s.next()
 	return s
 }
@@ -159,7 +160,7 @@ func (s *vipStep) drain() bool {
 		return s.enter()
 	}
 	s.blame()
-	if s.since(s.plan.Since) < s.rules.wait || s.guarded() {
+	if s.since(s.plan.Since) < s.wait() || s.guarded() {
 		return false
 	}
 	s.mem.HeldFrom = time.Time{}
@@ -168,6 +169,9 @@ func (s *vipStep) drain() bool {
 	}
 	return s.to(Withdrawn, *s.out)
 }
+
+// wait is how long the VIP stays on the wire while it drains.
+func (s *vipStep) wait() time.Duration { return max(s.rules.wait, s.v.tellTime()) }
 
 // guarded reports whether too few others announce the VIP for this geo to
 // leave of its own will. A process that stops leaves anyway.
@@ -239,6 +243,10 @@ func (s *vipStep) holds(kind string) bool {
 	return false
 }
 
+// pathWait is how long a new process waits for its packet path to follow the
+// ring: before that it would reset what routers hand it of others' connections.
+const pathWait = 5 * time.Second
+
 // due returns when a VIP whose gate is true may be announced, and the timer
 // that ends last.
 func (s *vipStep) due() (at time.Time, timer string) {
@@ -248,6 +256,9 @@ func (s *vipStep) due() (at time.Time, timer string) {
 	}
 	if t := s.v.Started.Add(s.rules.holdUp); t.After(at) {
 		at, timer = t, "hold-up"
+	}
+	if t := s.v.Started.Add(pathWait); s.v.L4Pending && t.After(at) {
+		at, timer = t, "l4"
 	}
 	if !s.mem.HeldFrom.IsZero() {
 		if t := s.mem.HeldFrom.Add(s.rules.holdDown); t.After(at) {
@@ -284,7 +295,7 @@ func (s *vipStep) next() {
 	case s.guarded():
 		s.plan.Blocked = "guard"
 	default: // draining
-		at := s.plan.Since.Add(s.rules.wait)
+		at := s.plan.Since.Add(s.wait())
 		if t := s.mem.GateSince.Add(s.rules.fall); s.out == nil && t.After(at) {
 			at = t
 		}

@@ -132,11 +132,12 @@ type Counts struct {
 // An L4Record is what the other nodes of a geo must know to bring packets to
 // this one.
 type L4Record struct {
-	Addr    netip.Addr `json:"addr"`    // IPv4, on the interface that faces the others
-	MAC     string     `json:"mac"`     // of that interface, "02:00:5e:00:53:01"
-	Ready   bool       `json:"ready"`   // it can serve what is brought to it
-	Weight  uint32     `json:"weight"`  // its share, relative to the others; 0 takes nothing
-	Applied uint64     `json:"applied"` // the ring's generation that its packet path follows; 0: none yet
+	Addr    netip.Addr `json:"addr"`             // IPv4, on the interface that faces the others
+	MAC     string     `json:"mac"`              // of that interface, "02:00:5e:00:53:01"
+	Ready   bool       `json:"ready"`            // it can serve what is brought to it
+	Weight  uint32     `json:"weight"`           // its share, relative to the others; 0 takes nothing
+	Applied uint64     `json:"applied"`          // the ring's generation that its packet path follows; 0: none yet
+	Strays  bool       `json:"strays,omitempty"` // it takes packets of its connections that arrived in other geos
 }
 
 // A Ring says which nodes of a geo share its connections. It is written by one
