@@ -53,11 +53,6 @@ func ParseLargeCommunity(s string) (LargeCommunity, error) {
 	return LargeCommunity{ASN: n[0], A: n[1], B: n[2]}, nil
 }
 
-// ParseLargeCommunities reads a list of ASN:A:B and stops at the first mistake.
-func ParseLargeCommunities(list []string) ([]LargeCommunity, error) {
-	return parseAll(list, ParseLargeCommunity)
-}
-
 func parseAll[T any](list []string, parse func(string) (T, error)) ([]T, error) {
 	var out []T
 	for _, s := range list {

@@ -49,7 +49,7 @@ func (p *port) describeFar(s *lb.Spec, want *State) []Way {
 	for _, a := range p.path.setup.VIPs {
 		v := lb.VIP{Addr: a}
 		i := slices.IndexFunc(want.Abroad, func(x Abroad) bool { return x.VIP == a })
-		if i >= 0 && usable[want.Abroad[i].Node] && p.flooded.IsZero() {
+		if i >= 0 && usable[want.Abroad[i].Node] && p.flood.until.IsZero() {
 			v.Abroad = want.Abroad[i].Node
 		}
 		s.VIPs = append(s.VIPs, v)
@@ -59,24 +59,39 @@ func (p *port) describeFar(s *lb.Spec, want *State) []Way {
 
 // count stops what is sent to other geos while it is too much.
 func (p *port) count(now time.Time) {
-	if !p.flooded.IsZero() && now.After(p.flooded) {
-		p.flooded = time.Time{}
-	}
 	prog := p.program()
 	if prog == nil {
-		p.counted = time.Time{}
+		p.flood = flood{}
 		return
 	}
 	c, err := prog.Counters()
 	if err != nil {
 		return
 	}
-	n := c.Reasons[lb.ToAbroad].Packets
-	took := now.Sub(p.counted).Seconds()
-	if !p.counted.IsZero() && n > p.abroad && float64(n-p.abroad) > maxAbroad*took && p.flooded.IsZero() {
-		p.flooded = now.Add(floodPause)
+	if p.flood.see(now, c.Reasons[lb.ToAbroad].Packets) {
 		p.path.log.Warn("a flood of packets that nobody here knows; none goes to another geo for some time",
-			"interface", p.name, "packets", n-p.abroad, "seconds", took, "pause", floodPause)
+			"interface", p.name, "limit", maxAbroad, "pause", floodPause)
 	}
-	p.abroad, p.counted = n, now
+}
+
+// A flood tells too many packets from routes that moved. The zero flood has seen
+// nothing.
+type flood struct {
+	count uint64 // packets so far
+	at    time.Time
+	until time.Time // zero: there is none
+}
+
+// see notes how many packets there were until now, and reports whether they have
+// just become too many.
+func (f *flood) see(now time.Time, count uint64) (began bool) {
+	if !f.until.IsZero() && now.After(f.until) {
+		f.until = time.Time{}
+	}
+	more, took := count-f.count, now.Sub(f.at).Seconds()
+	if !f.at.IsZero() && count > f.count && took > 0 && float64(more) > maxAbroad*took && f.until.IsZero() {
+		f.until, began = now.Add(floodPause), true
+	}
+	f.count, f.at = count, now
+	return began
 }

@@ -43,9 +43,7 @@ type port struct {
 	next     time.Time // when that is tried again
 	rings    rings
 
-	abroad  uint64    // packets that went there, as counted last
-	counted time.Time // when that was
-	flooded time.Time // until then nothing goes there
+	flood flood // of what goes to other geos
 }
 
 // rings keeps the last rings computed: they are pure and take some time.
@@ -126,7 +124,7 @@ func oneLine(err error) string {
 }
 
 func (p *port) status() Interface {
-	i := Interface{Name: p.name, Error: p.failure, Addr: p.addr, Applied: p.applied, Ways: p.ways, Flooded: p.flooded}
+	i := Interface{Name: p.name, Error: p.failure, Addr: p.addr, Applied: p.applied, Ways: p.ways, Flooded: p.flood.until}
 	switch {
 	case p.attached != nil:
 		i.Mode, i.Pinned, i.Adopted, i.Program = p.attached.Mode, p.pinned, p.held, p.program().ID()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -34,6 +35,8 @@ func (a *app) labCommand() *cobra.Command {
 	var f labFlags
 	g := a.group("lab", "three geos in network namespaces, with BIRD, FRR and XDP",
 		a.labUpCommand(&f), a.labStatusCommand(&f), a.labBreakCommand(&f), a.labHealCommand(&f), a.labDownCommand(&f), a.labOwnCommand(&f))
+	g.Long = "The lab shows edged as it is racked, on one machine: `edgectl lab up` makes it, break and heal play with it, down ends it.\n" +
+		"It needs root, and bird2 and frr from Debian (apt-get install bird2 frr); the machine's own network is not touched."
 	g.PersistentFlags().StringVar(&f.prefix, "prefix", metal.DefaultPrefix, "begins the names of the namespaces")
 	return g
 }
@@ -220,6 +223,9 @@ func (a *app) labDownCommand(f *labFlags) *cobra.Command {
 		for _, r := range removed {
 			a.hint("its owner was gone: removed %s", r)
 		}
+		if err == nil {
+			a.hint("the lab %s is gone, with its namespaces and files", f.prefix)
+		}
 		return err
 	})
 }
@@ -277,14 +283,27 @@ func labProcess(runs bool) cell {
 	return cell{"DEAD", ill}
 }
 
+// vipURL is where a VIP is asked over HTTPS.
+func vipURL(vip netip.Addr) string {
+	if vip.Is6() {
+		return "https://[" + vip.String() + "]/"
+	}
+	return "https://" + vip.String() + "/"
+}
+
 // labHints are commands to try.
 func labHints(w *page, s metal.Status, prefix string) {
+	self := "edgectl"
+	if strings.Contains(os.Args[0], "/") { // not found by PATH
+		self = os.Args[0]
+	}
 	edgectl := func(command string) string {
 		if prefix == metal.DefaultPrefix {
-			return "edgectl lab " + command
+			return self + " lab " + command
 		}
-		return "edgectl lab " + command + " --prefix " + prefix
+		return self + " lab " + command + " --prefix " + prefix
 	}
+	get := fmt.Sprintf("ip netns exec %s-client-eu curl --cacert %s/ca.crt ", prefix, s.Dir)
 	show := "status"
 	if s.Edges[0].L4 != "" {
 		show = "l4 status"
@@ -292,10 +311,11 @@ func labHints(w *page, s metal.Status, prefix string) {
 	w.line("")
 	w.line("Its files: %s. Try:", s.Dir)
 	for _, c := range []string{
-		fmt.Sprintf("ip netns exec %s-client-eu curl --cacert %s/ca.crt https://192.0.2.10/", prefix, s.Dir),
+		get + vipURL(metal.VIPs()[0]),
+		get + "'" + vipURL(metal.VIPs()[1]) + "'",
 		fmt.Sprintf("birdc -s %s/bird-fra/bird.ctl show route", s.Dir),
 		fmt.Sprintf("vtysh --vty_socket %s/frr-iad -c 'show bgp ipv4 unicast'", s.Dir),
-		fmt.Sprintf("edgectl --socket %s %s", s.Edges[0].Socket, show),
+		fmt.Sprintf("%s --socket %s %s", self, s.Edges[0].Socket, show),
 		edgectl("break process fra-edge2") + "      # then lab status, lab heal",
 		edgectl("down"),
 	} {

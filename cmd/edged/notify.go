@@ -160,7 +160,7 @@ func (n *node) statusLine() string {
 		down += s.Total - s.Healthy
 	}
 	if down > 0 {
-		words = append(words, fmt.Sprintf("%d backends down", down))
+		words = append(words, fmt.Sprintf("%d backend%s down", down, plural(down, "s")))
 	}
 	return strings.Join(words, ", ")
 }

@@ -162,7 +162,7 @@ func (s source) l4Part() api.Part {
 	case l4.Ring.Phase != string(world.RingStable):
 		texts = append(texts, fmt.Sprintf("ring generation %d changes: %s", l4.Ring.Generation, l4.Ring.Reason))
 	default:
-		texts = append(texts, fmt.Sprintf("%d nodes, ring generation %d", len(l4.Ring.Members), l4.Ring.Generation))
+		texts = append(texts, fmt.Sprintf("%d node%s, ring generation %d", len(l4.Ring.Members), plural(len(l4.Ring.Members), "s"), l4.Ring.Generation))
 	}
 	if l4.Strays.Refused != "" {
 		part.Health = worse(part.Health, api.Warning)

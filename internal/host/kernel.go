@@ -141,12 +141,6 @@ func (m Machine) Holds(c Capability) (bool, error) {
 	return set&(1<<c) != 0, err
 }
 
-// IsRoot reports whether this process runs as root.
-func (m Machine) IsRoot() bool {
-	_, root, err := m.effective()
-	return err == nil && root
-}
-
 // effective returns this process's effective capabilities, and whether it runs
 // as root.
 func (m Machine) effective() (set uint64, root bool, err error) {

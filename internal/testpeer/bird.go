@@ -49,9 +49,6 @@ func (b *BIRD) Start(tb testing.TB) {
 // Kill ends BIRD at once; the kernel closes its connections.
 func (b *BIRD) Kill() { b.stop(syscall.SIGKILL) }
 
-// Stop shuts BIRD down; it tells its neighbors.
-func (b *BIRD) Stop() { b.stop(syscall.SIGTERM) }
-
 // Freeze lets BIRD do nothing until Thaw; the kernel still takes its bytes.
 func (b *BIRD) Freeze() { b.signal(syscall.SIGSTOP) }
 
@@ -78,12 +75,6 @@ func (b *BIRD) ask(tb testing.TB, command string) string {
 		return ""
 	}
 	return string(out)
-}
-
-// Established reports whether the named protocol's session is up.
-func (b *BIRD) Established(tb testing.TB, protocol string) bool {
-	tb.Helper()
-	return strings.Contains(b.ask(tb, "show protocols "+protocol), "Established")
 }
 
 // Routes returns the routes that the named protocol learned, by prefix.

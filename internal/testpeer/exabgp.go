@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -65,9 +64,6 @@ with open(%q, "w", buffering=1) as heard:
     for line in sys.stdin:
         heard.write(line)
 `
-
-// Kill ends ExaBGP at once; the kernel closes its connections.
-func (e *ExaBGP) Kill() { e.stop(syscall.SIGKILL) }
 
 // exaMessage is one UPDATE as ExaBGP writes it.
 type exaMessage struct {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -52,9 +51,6 @@ func (f *FRR) Start(tb testing.TB) {
 	})
 }
 
-// Kill ends bgpd at once; the kernel closes its connections.
-func (f *FRR) Kill() { f.stop(syscall.SIGKILL) }
-
 // Ask returns vtysh's answer to a command.
 func (f *FRR) Ask(tb testing.TB, command string) string {
 	tb.Helper()
@@ -63,16 +59,6 @@ func (f *FRR) Ask(tb testing.TB, command string) string {
 		return ""
 	}
 	return string(out)
-}
-
-// Established reports whether the session with the neighbor is up.
-func (f *FRR) Established(tb testing.TB, neighbor string) bool {
-	tb.Helper()
-	var out map[string]struct{ BgpState string }
-	if json.Unmarshal([]byte(f.Ask(tb, "show bgp neighbors "+neighbor+" json")), &out) != nil {
-		return false
-	}
-	return out[neighbor].BgpState == "Established"
 }
 
 // frrRoute is one route of "show bgp … json detail".

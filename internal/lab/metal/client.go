@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,11 +54,6 @@ func (l *Lab) client(region string, n int, vip netip.Addr, p lab.Protocol) *lab.
 	c := lab.NewClient(netip.AddrPortFrom(vip, 443), source, p, &tls.Config{RootCAs: l.certs.pool, MinVersion: tls.VersionTLS13})
 	c.Inside = l.spaces["client-"+region].Do
 	return c
-}
-
-// Dial opens a TCP connection from a region's client to port 443 of a VIP.
-func (l *Lab) Dial(ctx context.Context, region string, vip netip.Addr) (net.Conn, error) {
-	return l.spaces["client-"+region].Dial(ctx, "tcp", netip.AddrPortFrom(vip, 443).String())
 }
 
 // streamTimeout is how long a Stream's client waits for an answer.
@@ -186,16 +180,6 @@ func (s *Stream) Failures(after time.Time) []Seen {
 		}
 	}
 	return out
-}
-
-// Moves tells of each change of the way that a region's packets take to the
-// VIPs, until done is closed.
-func (l *Lab) Moves(region string, done <-chan struct{}, moved func(time.Time)) error {
-	return l.spaces["transit"].Routes(101+regionOf(region).index, done, func(dst string, _ bool) {
-		if dst == prefix4 || dst == prefix6 {
-			moved(time.Now())
-		}
-	})
 }
 
 // Stop ends the stream and waits for the last answers.

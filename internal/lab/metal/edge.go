@@ -3,7 +3,6 @@ package metal
 import (
 	"context"
 	_ "embed" // the edges' configuration
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -119,22 +118,6 @@ func (e *Edge) started() bool { return e.wanted.Load() }
 func (e *Edge) Kill() {
 	e.wanted.Store(false)
 	e.proc.kill()
-}
-
-// Stop ends edged with SIGTERM and waits for its end.
-func (e *Edge) Stop(ctx context.Context) error {
-	e.wanted.Store(false)
-	e.proc.signal(syscall.SIGTERM)
-	end := e.proc.end()
-	if end == nil {
-		return nil
-	}
-	select {
-	case <-end:
-		return nil
-	case <-ctx.Done():
-		return errors.New(e.Name + " does not end")
-	}
 }
 
 // Freeze stops the process as a machine does that hangs; Thaw lets it go on.

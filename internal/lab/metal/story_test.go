@@ -5,9 +5,7 @@ package metal_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,9 +20,6 @@ type story struct {
 	l       *metal.Lab
 	streams []*namedStream
 	rows    []string
-
-	mu    sync.Mutex
-	moves []time.Time // of the route to the VIPs, as clients in eu take it
 }
 
 type namedStream struct {
@@ -51,17 +46,7 @@ func tell(t *testing.T, l *metal.Lab) *story {
 		c.cfg.Region = "eu"
 		s.streams = append(s.streams, &namedStream{name: c.name, kept: c.cfg.Keep, Stream: l.Stream(c.cfg)})
 	}
-	done := make(chan struct{})
-	err := l.Moves("eu", done, func(at time.Time) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.moves = append(s.moves, at)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		close(done)
 		for _, x := range s.streams {
 			x.Stop()
 		}
@@ -69,19 +54,8 @@ func tell(t *testing.T, l *metal.Lab) *story {
 	return s
 }
 
-// onTheWay reports whether a request was under way when the route to the VIPs
-// moved to another geo: nothing in this version brings its packets back.
-func (s *story) onTheWay(x metal.Seen) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.moves, func(at time.Time) bool {
-		return !x.At.After(at.Add(20*time.Millisecond)) && !x.At.Add(x.Took).Before(at)
-	})
-}
-
 // begin starts counting; end notes what was seen since, and returns how many
-// requests on connections of their own failed that were not on the way when the
-// route moved.
+// requests on connections of their own failed.
 func (s *story) begin() time.Time {
 	for _, x := range s.streams {
 		x.mark = x.Mark()
@@ -94,22 +68,13 @@ func (s *story) end(step, note string) (failed int) {
 	row := fmt.Sprintf("%-28s", step)
 	for _, x := range s.streams {
 		n := x.Since(x.mark)
-		moved := 0
 		for _, f := range x.Failures(x.mark.At) {
-			switch {
-			case x.kept:
-			case s.onTheWay(f):
-				moved++
-			default:
+			if !x.kept {
 				failed++
-				s.t.Logf("%s: %s: began %s after the step, took %s: %v", step, x.name, ms(f.At.Sub(x.mark.At)), ms(f.Took), f.Err)
 			}
+			s.t.Logf("%s: %s: began %s after the step, took %s: %v", step, x.name, ms(f.At.Sub(x.mark.At)), ms(f.Took), f.Err)
 		}
-		cell := fmt.Sprintf("%d/%d", n.Failed, n.Sent)
-		if moved > 0 {
-			cell = fmt.Sprintf("%d+%d/%d", n.Failed-moved, moved, n.Sent)
-		}
-		row += fmt.Sprintf("  %-10s", cell)
+		row += fmt.Sprintf("  %-10s", fmt.Sprintf("%d/%d", n.Failed, n.Sent))
 		if n.Late > 0 {
 			s.t.Logf("%s: %s: %d requests were late: this machine was busy", step, x.name, n.Late)
 		}
@@ -120,12 +85,11 @@ func (s *story) end(step, note string) (failed int) {
 
 // print writes the table.
 func (s *story) print() {
-	head := fmt.Sprintf("%-28s", "failed+on the way/sent")
+	head := fmt.Sprintf("%-28s", "failed/sent")
 	for _, x := range s.streams {
 		head += fmt.Sprintf("  %-10s", x.name)
 	}
-	s.t.Logf("\n%s\n%s\n"+
-		"on the way: begun before the route to the VIPs moved to another geo, and not done by then\n", head, strings.Join(s.rows, "\n"))
+	s.t.Logf("\n%s\n%s\n", head, strings.Join(s.rows, "\n"))
 }
 
 // routes prints what a router has for the VIP, and returns it.

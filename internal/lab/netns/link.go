@@ -154,19 +154,3 @@ func (s *Space) NextHops(to netip.Addr) (int, error) {
 	}
 	return 0, nil
 }
-
-// Routes tells of every route of a table that changes, until done is closed.
-func (s *Space) Routes(table int, done <-chan struct{}, changed func(dst string, added bool)) error {
-	updates := make(chan netlink.RouteUpdate, 64)
-	if err := netlink.RouteSubscribeAt(s.handle, updates, done); err != nil {
-		return s.wrap("watch routes", err)
-	}
-	go func() {
-		for u := range updates {
-			if u.Table == table && u.Dst != nil {
-				changed(u.Dst.String(), u.Type == unix.RTM_NEWROUTE)
-			}
-		}
-	}()
-	return nil
-}
