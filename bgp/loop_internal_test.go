@@ -174,7 +174,7 @@ func TestLoopRestsAfterTooManyPrefixes(t *testing.T) {
 		if slices.Contains(f.calls, "enable") || slices.Contains(f.calls, "redial") {
 			t.Errorf("calls during the rest: %v", f.calls)
 		}
-		if e := s.Status().Neighbors[0].LastError; !strings.Contains(e, "more than 1000 prefixes") {
+		if e := s.Status().Neighbors[0].LastError; !strings.Contains(e, "more prefixes than max_prefix 1000") {
 			t.Errorf("last error: %q", e)
 		}
 		after(2 * time.Minute)

@@ -187,7 +187,7 @@ func (n *neighbor) overLimit(now time.Time) string {
 	switch {
 	case n.detail.overLimit && n.retryAt.IsZero():
 		n.retryAt = now.Add(after)
-		n.refused = fault{fmt.Sprintf("it announced more than %d prefixes (max_prefix): closed; next try at %s", limit, n.retryAt.Format(time.TimeOnly)), now}
+		n.refused = fault{fmt.Sprintf("it announced more prefixes than max_prefix %d: closed; next try at %s", limit, n.retryAt.Format(time.TimeOnly)), now}
 		return n.refused.text
 	case action == actionWarn && n.state == Established && n.detail.received > limit && !n.warned:
 		n.warned = true

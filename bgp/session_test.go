@@ -285,7 +285,7 @@ func TestMaxPrefix(t *testing.T) {
 	}
 	t.Run("restart", func(t *testing.T) {
 		s, _ := run(t, peer("restart"))
-		waitError(t, s, "peer", "more than 3 prefixes (max_prefix)", "next try at")
+		waitError(t, s, "peer", "more prefixes than max_prefix 3", "next try at")
 		testpeer.WaitFor(t, "a second try", func() bool { return neighbor(t, s, "peer").Flaps >= 2 })
 	})
 	t.Run("warn", func(t *testing.T) {

@@ -114,7 +114,7 @@ func TestRules(t *testing.T) {
 		},
 		{
 			"location of one number", strings.Replace(oneGeo, "number: 2", "number: 2, location: [20]", 1) + node + fabricOK,
-			[]string{`error: geos[1].location: got 1 entries, want at least 2`},
+			[]string{`error: geos[1].location: got 1 item, want at least 2`},
 		},
 		{
 			"fabric without port", strings.Replace(oneGeo, "192.0.2.1:8443", "192.0.2.1", 1) + node + fabricOK,

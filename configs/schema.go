@@ -230,9 +230,9 @@ func describe(k jsonschema.ErrorKind, s *shape, path string) (code, message stri
 		got, _ := k.Got.Float64()
 		return "out-of-range", fmt.Sprintf("got %s, want %s", decimal(got), s.bounds(got))
 	case *kind.MinItems:
-		return "wrong-length", fmt.Sprintf("got %d entries, want at least %d", k.Got, k.Want)
+		return "wrong-length", fmt.Sprintf("got %s, want at least %d", plural(k.Got, "item"), k.Want)
 	case *kind.MaxItems:
-		return "wrong-length", fmt.Sprintf("got %d entries, want at most %d", k.Got, k.Want)
+		return "wrong-length", fmt.Sprintf("got %s, want at most %d", plural(k.Got, "item"), k.Want)
 	}
 	return "invalid", strings.Join(k.KeywordPath(), " ") + " does not hold"
 }

@@ -184,7 +184,7 @@ func (r *record) interpretNode() error {
 	}
 	for name, c := range n.Services {
 		if c.Healthy < 0 || c.Total < c.Healthy {
-			return fmt.Errorf("service %.40q has %d healthy backends of %d", name, c.Healthy, c.Total)
+			return fmt.Errorf("service %.40q: %d healthy of %d", name, c.Healthy, c.Total)
 		}
 	}
 	n.Version = r.Version

@@ -98,7 +98,7 @@ func checkRing(r *world.Ring) error {
 	case r.Phase != world.RingStable && r.Phase != world.RingPrepare && r.Phase != world.RingDrain:
 		return fmt.Errorf("unknown phase %.20q", r.Phase)
 	case (r.Phase == world.RingStable) != (len(r.Other) == 0):
-		return fmt.Errorf("phase %s with %d other members", r.Phase, len(r.Other))
+		return fmt.Errorf("phase %s, other members %d", r.Phase, len(r.Other))
 	case len(r.Members) == 0:
 		return errors.New("no members")
 	case len(r.Reason) > 1024:

@@ -67,7 +67,7 @@ func (in *Instruction) checkHops(s Scene) error {
 		limit = in.Hops
 	}
 	if s.Hops >= limit {
-		return Errorf(Loop, "%d of %d hops are used: %s", s.Hops, limit, strings.Join(s.Visited, ", "))
+		return Errorf(Loop, "all hops are used, %d of %d: %s", s.Hops, limit, strings.Join(s.Visited, ", "))
 	}
 	return nil
 }

@@ -72,11 +72,11 @@ func TestResolve(t *testing.T) {
 		},
 		{
 			name: "hops used up", instruction: "iad", scene: visited(2, "fra", "nrt", "gru"), code: replay.Loop,
-			text: "2 of 2 hops are used: fra, nrt, gru",
+			text: "all hops are used, 2 of 2: fra, nrt, gru",
 		},
 		{
 			name: "its own hops used up", instruction: "iad;hops=1", scene: visited(1, "fra", "nrt"), code: replay.Loop,
-			text: "1 of 1 hops are used: fra, nrt",
+			text: "all hops are used, 1 of 1: fra, nrt",
 		},
 		{name: "down", instruction: "gru", code: replay.NoCandidate, text: "no geo can take it (gru: not reachable)"},
 		{name: "down and visited", instruction: "fra, gru, west;hops=1", scene: visited(0, "fra", "iad"), code: replay.NoCandidate, text: "no geo can take it (gru: not reachable)"},

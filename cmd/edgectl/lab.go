@@ -58,7 +58,7 @@ func (a *app) labUpCommand(f *labFlags) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(labView(s, f.prefix, true), a.format)
+		return a.print(labView(s, a.labHints(s, f.prefix)...), a.format)
 	})
 	f.register(c)
 	return c
@@ -163,7 +163,7 @@ func (a *app) labStatusCommand(f *labFlags) *cobra.Command {
 		if err := f.ask(ctx, "GET /status", nil, &s); err != nil {
 			return err
 		}
-		v := labView(s, f.prefix, false)
+		v := labView(s)
 		v.bad = !s.Well()
 		return a.print(v, a.format)
 	})
@@ -241,7 +241,8 @@ func faultsView(faults []string) view {
 	}}
 }
 
-func labView(s metal.Status, prefix string, fresh bool) view {
+// labView shows a lab, and then more lines.
+func labView(s metal.Status, more ...string) view {
 	v := view{data: s, rows: anys(s.Edges)}
 	edges := newTable("EDGE", "PROCESS", "HEALTH", "BGP", "FABRIC", "L4")
 	for _, e := range s.Edges {
@@ -269,8 +270,8 @@ func labView(s metal.Status, prefix string, fresh bool) view {
 		for _, f := range s.Faults {
 			p.line("broken: %s", f)
 		}
-		if fresh {
-			labHints(p, s, prefix)
+		for _, m := range more {
+			p.line("%s", m)
 		}
 	}
 	return v
@@ -291,34 +292,34 @@ func vipURL(vip netip.Addr) string {
 	return "https://" + vip.String() + "/"
 }
 
-// labHints are commands to try.
-func labHints(w *page, s metal.Status, prefix string) {
-	self := "edgectl"
-	if strings.Contains(os.Args[0], "/") { // not found by PATH
-		self = os.Args[0]
+// labHints are commands to try, as they work where this edgectl was started.
+func (a *app) labHints(s metal.Status, prefix string) []string {
+	edgectl, sudo := a.self, ""
+	if a.getenv("SUDO_UID") != "" { // all of them need root
+		sudo = "sudo "
 	}
-	edgectl := func(command string) string {
+	lab := func(command string) string {
 		if prefix == metal.DefaultPrefix {
-			return self + " lab " + command
+			return edgectl + " lab " + command
 		}
-		return self + " lab " + command + " --prefix " + prefix
+		return edgectl + " lab " + command + " --prefix " + prefix
 	}
 	get := fmt.Sprintf("ip netns exec %s-client-eu curl --cacert %s/ca.crt ", prefix, s.Dir)
 	show := "status"
 	if s.Edges[0].L4 != "" {
 		show = "l4 status"
 	}
-	w.line("")
-	w.line("Its files: %s. Try:", s.Dir)
+	hints := []string{"", fmt.Sprintf("Its files: %s. Try:", s.Dir)}
 	for _, c := range []string{
 		get + vipURL(metal.VIPs()[0]),
 		get + "'" + vipURL(metal.VIPs()[1]) + "'",
 		fmt.Sprintf("birdc -s %s/bird-fra/bird.ctl show route", s.Dir),
 		fmt.Sprintf("vtysh --vty_socket %s/frr-iad -c 'show bgp ipv4 unicast'", s.Dir),
-		fmt.Sprintf("%s --socket %s %s", self, s.Edges[0].Socket, show),
-		edgectl("break process fra-edge2") + "      # then lab status, lab heal",
-		edgectl("down"),
+		fmt.Sprintf("%s --socket %s %s", edgectl, s.Edges[0].Socket, show),
+		lab("break process fra-edge2") + "      # then lab status, lab heal",
+		lab("down"),
 	} {
-		w.line("  %s", c)
+		hints = append(hints, "  "+sudo+c)
 	}
+	return hints
 }

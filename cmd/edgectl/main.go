@@ -52,6 +52,7 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	self           string // edgectl, as the user called it
 	now            func() time.Time
 	answers        bool // stdin is a terminal: somebody can answer
 	width          int  // columns of the terminal that stdout is; 0: it is none
@@ -63,7 +64,7 @@ func main() {
 
 // hostEnv returns the env of this process.
 func hostEnv() env {
-	e := env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, now: time.Now}
+	e := env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, self: os.Args[0], now: time.Now}
 	e.answers = term.IsTerminal(int(os.Stdin.Fd()))
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
 		e.width = 80

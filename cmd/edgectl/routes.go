@@ -70,7 +70,7 @@ func degraded(r api.Routes) bool {
 
 // routesTitle says whose routes these are.
 func (a *app) routesTitle(r api.Routes) string {
-	guard := fmt.Sprintf("guard: %d/%d geos announcing", r.Guard.Announcing, r.Guard.Geos)
+	guard := fmt.Sprintf("guard: %d/%s announcing", r.Guard.Announcing, plural(r.Guard.Geos, "geo"))
 	if r.Guard.AgeMillis != nil {
 		guard += fmt.Sprintf(", gossip %s old", ageOf(r.Guard.AgeMillis))
 	}

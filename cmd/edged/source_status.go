@@ -72,7 +72,7 @@ func (s source) bgpPart() api.Part {
 	}
 	text := fmt.Sprintf("%d/%d established, %d prefix%s announced", up, len(st.Neighbors), sent, plural(sent, "es"))
 	if m := len(st.Mismatch); m > 0 {
-		text += fmt.Sprintf("; %d differ from what is wanted", m)
+		text += fmt.Sprintf("; %d not as wanted", m)
 	}
 	h := grade(up == len(st.Neighbors) && len(st.Mismatch) == 0, api.Warning)
 	if up == 0 && len(st.Neighbors) > 0 {
@@ -179,7 +179,7 @@ func (s source) fabricPart() api.Part {
 	if alive == 0 {
 		part.Health = api.Bad
 	}
-	part.Text = fmt.Sprintf("%d/%d geos; %s", alive, len(w.Geos)-1, strings.Join(texts, ", "))
+	part.Text = fmt.Sprintf("%d/%d geo%s; %s", alive, len(w.Geos)-1, plural(len(w.Geos)-1, "s"), strings.Join(texts, ", "))
 	return part
 }
 

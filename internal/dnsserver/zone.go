@@ -168,7 +168,7 @@ func service(all []ServiceAnswer, label string) *ServiceAnswer {
 func (a *ServiceAnswer) name(q dns.Question) name {
 	n := name{exists: true}
 	if a.LeftOut > 0 {
-		n.note = fmt.Sprintf("%d of %d backends of %s are left out: their URLs have no IP address", a.LeftOut, a.LeftOut+len(a.Backends), a.Name)
+		n.note = fmt.Sprintf("backends of %s left out, for their URLs have no IP address: %d of %d", a.Name, a.LeftOut, a.LeftOut+len(a.Backends))
 	}
 	switch q.Qtype {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeANY:

@@ -153,7 +153,7 @@ func (n NIC) judgeQueues() []Finding {
 		return []Finding{fail(AreaNIC, "%s: %d of %d queues are in use, native XDP needs half of them", n.title(), n.Queues, n.MaxQueues).
 			mend(fmt.Sprintf("ethtool -L %s combined %d", Quote(n.Name), n.MaxQueues/2))}
 	case n.Driver == "virtio_net" && n.MaxQueues > 0 && n.Queues+n.CPUs > n.MaxQueues:
-		return []Finding{warn(AreaNIC, "%s: no queue of its own for each CPU's XDP (%d in use, %d CPUs, at most %d): they share one behind a lock", n.title(), n.Queues, n.CPUs, n.MaxQueues).
+		return []Finding{warn(AreaNIC, "%s: no queue of its own for each CPU's XDP (%d in use, %s, at most %d): they share one behind a lock", n.title(), n.Queues, plural(n.CPUs, "CPU"), n.MaxQueues).
 			advise("give the virtual machine more queue pairs: %d", n.Queues+n.CPUs)}
 	}
 	return nil

@@ -120,7 +120,7 @@ func (d *Demo) Load(ctx context.Context, name string, rate float64, lasts time.D
 		from := meter.Mark()
 		_ = load.Run(ctx, func() {})
 		t := meter.Since(from)
-		d.report("load at %s is over: %d requests, %d failed, served by %s", name, t.Sent, t.Failed, shares(t.Served))
+		d.report("load at %s is over: %d sent, %d failed, served by %s", name, t.Sent, t.Failed, shares(t.Served))
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		delete(d.loads, name)

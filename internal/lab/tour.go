@@ -164,7 +164,7 @@ func (t *tour) runStep(ctx context.Context, mayFail bool, run func(context.Conte
 	s.Requests, s.Failed, s.Late, s.Failures = tally.Sent, tally.Failed, tally.Late, tally.Samples
 	s.Seconds = time.Since(start.At).Seconds()
 	if !mayFail && s.Failed > 0 {
-		err = errors.Join(err, fmt.Errorf("%d requests failed; none should", s.Failed))
+		err = errors.Join(err, fmt.Errorf("no request should fail; %d did", s.Failed))
 	}
 	s.OK = err == nil
 	mark := "ok"

@@ -22,7 +22,7 @@ func (t *tour) nearest(ctx context.Context) error {
 	start := t.meter.Mark()
 	_, err := t.until(ctx, fmt.Sprintf("requests from %d addresses", minSources), func() (bool, string) {
 		n := t.meter.Sources()
-		return n >= minSources && time.Since(start.At) > 5*time.Second, fmt.Sprintf("%d addresses", n)
+		return n >= minSources && time.Since(start.At) > 5*time.Second, fmt.Sprintf("%d of them", n)
 	})
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ func stepVIP(prev *Plan, v *View, vip *VIPView) *vipStep {
 	for s.advance() { // timers of 0 may take it through several states at once
 	}
 	s.plan.Want = s.want()
-	s.plan.Telling = s.plan.State == Draining && s.since(s.plan.Since) < s.v.tellTime()
+	s.plan.Telling = s.plan.State == Draining && s.since(s.plan.Since) < s.tell()
 	s.next()
 	return s
 }
@@ -171,7 +171,21 @@ func (s *vipStep) drain() bool {
 }
 
 // wait is how long the VIP stays on the wire while it drains.
-func (s *vipStep) wait() time.Duration { return max(s.rules.wait, s.v.tellTime()) }
+func (s *vipStep) wait() time.Duration { return max(s.rules.wait, s.tell()) }
+
+// tell is how long the other geos are told before routers are: not at all when
+// only this node leaves, and its geo stays.
+func (s *vipStep) tell() time.Duration {
+	if s.onlyNode() && s.siblings() > 0 {
+		return 0
+	}
+	return s.v.tellTime()
+}
+
+// onlyNode reports whether an operator drains this node, and not its geo.
+func (s *vipStep) onlyNode() bool {
+	return s.v.drainOrder(s.v.self()) == nil && s.v.nodeOrder(s.v.node()) != nil
+}
 
 // guarded reports whether too few others announce the VIP for this geo to
 // leave of its own will. A process that stops leaves anyway.
@@ -180,7 +194,7 @@ func (s *vipStep) guarded() bool {
 		return false
 	}
 	others := len(s.others)
-	if s.v.drainOrder(s.v.self()) == nil && s.v.nodeOrder(s.v.node()) != nil {
+	if s.onlyNode() {
 		others += s.siblings() // the geo as a whole stays
 	}
 	return others < s.rules.minOthers

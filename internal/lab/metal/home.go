@@ -74,7 +74,7 @@ func (l *Lab) lacksRoutes() string {
 			case err != nil:
 				return err.Error()
 			case n != g.Edges:
-				return fmt.Sprintf("router %s has %d ways to %s, want %d", g.Name, n, vip, g.Edges)
+				return fmt.Sprintf("router %s has %d of %d ways to %s", g.Name, n, g.Edges, vip)
 			}
 		}
 	}

@@ -96,7 +96,7 @@ func (x *exchange) copy(content io.Reader, length int64) error {
 		if n > 0 {
 			total += int64(n)
 			if length >= 0 && total > length {
-				return fmt.Errorf("content is longer than its %d bytes", length)
+				return fmt.Errorf("content is longer than its length, %d", length)
 			}
 			if _, err := x.w.Write(buf[:n]); err != nil {
 				return fmt.Errorf("write to the client: %w", err)
