@@ -70,7 +70,7 @@ func parseAll[T any](list []string, parse func(string) (T, error)) ([]T, error) 
 func parseNumbers(s string, bits int, into []uint32) error {
 	parts := strings.Split(s, ":")
 	if len(parts) != len(into) {
-		return fmt.Errorf("got %d of %d numbers", len(parts), len(into))
+		return fmt.Errorf("want %d numbers, got %d", len(into), len(parts))
 	}
 	for i, p := range parts {
 		n, err := strconv.ParseUint(p, 10, bits)

@@ -95,14 +95,14 @@ func TestRingIsRefused(t *testing.T) {
 		return world.Ring{Generation: 1, Phase: world.RingDrain, Members: member("a"), Other: member("a", "b")}
 	}
 	for says, spoil := range map[string]func(*world.Ring){
-		"generation 0":        func(r *world.Ring) { r.Generation = 0 },
-		"unknown phase":       func(r *world.Ring) { r.Phase = "soon" },
-		"no members":          func(r *world.Ring) { r.Members = nil },
-		"named twice":         func(r *world.Ring) { r.Other = member("b", "b") },
-		"weight 0":            func(r *world.Ring) { r.Members[0].Weight = 0 },
-		"is not a name":       func(r *world.Ring) { r.Members[0].Node = "../a" },
-		"stable with 2 other": func(r *world.Ring) { r.Phase = world.RingStable },
-		"1024 members":        func(r *world.Ring) { r.Members = make([]world.RingMember, 1024) },
+		"generation 0":            func(r *world.Ring) { r.Generation = 0 },
+		"unknown phase":           func(r *world.Ring) { r.Phase = "soon" },
+		"no members":              func(r *world.Ring) { r.Members = nil },
+		"named twice":             func(r *world.Ring) { r.Other = member("b", "b") },
+		"weight 0":                func(r *world.Ring) { r.Members[0].Weight = 0 },
+		"is not a name":           func(r *world.Ring) { r.Members[0].Node = "../a" },
+		"stable, other members 2": func(r *world.Ring) { r.Phase = world.RingStable },
+		"1024 members":            func(r *world.Ring) { r.Members = make([]world.RingMember, 1024) },
 	} {
 		r := good()
 		spoil(&r)

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"anyedge/internal/lab/metal"
 	"anyedge/internal/lab/netns"
 )
@@ -165,7 +167,10 @@ func TestLab(t *testing.T) {
 	}
 	u.fails("up --edged /nowhere/edged", exitUnhealthy, "/nowhere/edged")
 
-	u.does("up --l4 off", "fra-edge2", "BIRD", "FRR", u.prefix+"-client-eu curl", "edgectl lab down --prefix "+u.prefix)
+	try := printed(u.does("up --l4 off", "fra-edge2", "BIRD", "FRR"))
+	if len(try) != 7 {
+		t.Fatalf("up prints %d commands to try, want 7: %q", len(try), try)
+	}
 	u.well()
 	s, f := u.status()
 	if len(s.Edges) != 4 || len(s.Routers) != 4 || len(s.Clients) != 4 || len(s.Faults) != 0 {
@@ -183,8 +188,71 @@ func TestLab(t *testing.T) {
 	u.does("heal", "Nothing is broken.")
 	u.well()
 	u.curl(s.Dir)
-	u.does("down")
+	for _, command := range try[:6] { // the last one is lab down
+		u.shell(command)
+	}
+	u.says("status", exitUnhealthy, "broken: process fra-edge2 is dead")
+	if out, want := u.shell(try[6]), "the lab "+u.prefix+" is gone, with its namespaces and files\n"; out != want {
+		t.Errorf("down says %q, want %q", out, want)
+	}
 	u.nothingLeft(f.Dir)
+}
+
+// printed returns the commands that lab up prints.
+func printed(out string) []string {
+	_, text, _ := strings.Cut(out, " Try:\n")
+	var commands []string
+	for line := range strings.Lines(text) {
+		commands = append(commands, strings.TrimSpace(line))
+	}
+	return commands
+}
+
+// shell runs a command as a shell takes it from the screen.
+func (u *labUser) shell(command string) string {
+	u.t.Helper()
+	ctx, cancel := context.WithTimeout(u.t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "sh", "-c", command).CombinedOutput()
+	if err != nil {
+		u.t.Errorf("%s: %v: %s", command, err, out)
+	}
+	return string(out)
+}
+
+// TestLabHints wants the printed commands to work where edgectl was started.
+func TestLabHints(t *testing.T) {
+	s := metal.Status{Dir: "/tmp/lab", Edges: []metal.EdgeStatus{{Name: "fra-edge1", Socket: "/tmp/lab/fra-edge1.sock", L4: "native"}}}
+	for _, tt := range []struct {
+		name, self, sudo, prefix string
+		want                     []string // the first, second and last three
+	}{
+		{"from PATH", "edgectl", "", metal.DefaultPrefix, []string{
+			"ip netns exec edged-lab-client-eu curl --cacert /tmp/lab/ca.crt https://192.0.2.10/",
+			"ip netns exec edged-lab-client-eu curl --cacert /tmp/lab/ca.crt 'https://[2001:db8:100::10]/'",
+			"edgectl --socket /tmp/lab/fra-edge1.sock l4 status",
+			"edgectl lab break process fra-edge2      # then lab status, lab heal",
+			"edgectl lab down",
+		}},
+		{"by its path, by sudo, with a name", "bin/edgectl", "1000", "mine", []string{
+			"sudo ip netns exec mine-client-eu curl --cacert /tmp/lab/ca.crt https://192.0.2.10/",
+			"sudo ip netns exec mine-client-eu curl --cacert /tmp/lab/ca.crt 'https://[2001:db8:100::10]/'",
+			"sudo bin/edgectl --socket /tmp/lab/fra-edge1.sock l4 status",
+			"sudo bin/edgectl lab break process fra-edge2 --prefix mine      # then lab status, lab heal",
+			"sudo bin/edgectl lab down --prefix mine",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := &app{env: env{self: tt.self, getenv: func(name string) string { return map[string]string{"SUDO_UID": tt.sudo}[name] }}}
+			got := printed(strings.Join(a.labHints(s, tt.prefix), "\n"))
+			if len(got) != 7 {
+				t.Fatalf("%d commands: %q", len(got), got)
+			}
+			if d := cmp.Diff(tt.want, append(got[:2:2], got[4:]...)); d != "" {
+				t.Error(d)
+			}
+		})
+	}
 }
 
 // curl asks as the printed command does.
@@ -219,7 +287,7 @@ func TestLabKilled(t *testing.T) {
 		u.fails(command, exitUnreachable, "is dead; remove what is left with: edgectl lab down")
 	}
 	u.fails("up", exitUnhealthy, "a lab runs already")
-	u.does("down", "its owner was gone: removed namespace "+u.prefix+"-fra-edge1")
+	u.does("down", "its owner was gone: removed namespace "+u.prefix+"-fra-edge1", "the lab "+u.prefix+" is gone")
 	if err := shell.Wait(); err == nil {
 		t.Error("the shell lives")
 	}

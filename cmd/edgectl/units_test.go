@@ -41,6 +41,14 @@ func TestSize(t *testing.T) {
 	}
 }
 
+func TestPlural(t *testing.T) {
+	for n, want := range map[int]string{0: "0 geos", 1: "1 geo", 2: "2 geos"} {
+		if got := plural(n, "geo"); got != want {
+			t.Errorf("plural(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestASPath(t *testing.T) {
 	for _, tt := range []struct {
 		path []uint32

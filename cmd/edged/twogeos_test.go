@@ -24,6 +24,7 @@ func TestTwoGeos(t *testing.T) {
 		name string
 		run  func(t *testing.T)
 	}{
+		{"status", g.status},
 		{"replay", g.replay},
 		{"replay to nowhere", g.replayToNowhere},
 		{"forged provenance", g.forged},
@@ -43,6 +44,19 @@ type twoGeos struct {
 	fra, other *daemon // other: iad or nrt
 	apps       map[string]*lab.Backend
 	client     *http.Client
+}
+
+// status speaks of the one other geo.
+func (g *twoGeos) status(t *testing.T) {
+	t.Helper()
+	s, err := g.fra.admin.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(s.Parts, func(p api.Part) bool { return p.Name == "fabric" })
+	if i < 0 || !strings.HasPrefix(s.Parts[i].Text, "1/1 geo; iad ") {
+		t.Errorf("parts: %+v", s.Parts)
+	}
 }
 
 // waitTogether waits until each geo knows that the other can serve and that it

@@ -60,6 +60,10 @@ func TestPacketPath(t *testing.T) {
 			"ok eno1 virtio_net: native XDP, 4 queues, LRO off",
 			"warn eno1 virtio_net: no queue of its own for each CPU's XDP (4 in use, 4 CPUs, at most 4): they share one behind a lock | give the virtual machine more queue pairs: 8 (by hand)",
 		}},
+		{"virtio with one of each", func(n *host.NIC) { n.Driver, n.Queues, n.MaxQueues, n.CPUs = "virtio_net", 1, 1, 1 }, auto, []string{
+			"ok eno1 virtio_net: native XDP, 1 queue, LRO off",
+			"warn eno1 virtio_net: no queue of its own for each CPU's XDP (1 in use, 1 CPU, at most 1): they share one behind a lock | give the virtual machine more queue pairs: 2 (by hand)",
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) { wantRows(t, nic(tt.change).JudgePath(tt.path), tt.want...) })
 	}
