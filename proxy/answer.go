@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"io"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -25,7 +24,7 @@ func answer(status int, text string, fields ...message.Field) *message.Response 
 	if text != "" {
 		h.Add("Content-Type", "text/plain; charset=utf-8")
 		h.Add("X-Content-Type-Options", "nosniff")
-		resp.Body = io.NopCloser(strings.NewReader(text))
+		resp.Body = message.Content(text)
 	}
 	resp.Header = h
 	return resp

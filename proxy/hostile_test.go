@@ -92,7 +92,7 @@ func TestClientLeavesAndTimeRunsOut(t *testing.T) {
 		return &message.Response{Status: 200}, nil
 	}
 	ctx, leave := context.WithCancel(t.Context())
-	r, err := http.NewRequestWithContext(ctx, "POST", "http://shop.example/both?at=fra&to=iad%3Btimeout%3D0.2,nrt", nil)
+	r, err := http.NewRequestWithContext(ctx, "POST", "https://shop.example/both?at=fra&to=iad%3Btimeout%3D0.2,nrt", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

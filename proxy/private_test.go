@@ -78,7 +78,7 @@ func TestCalls(t *testing.T) {
 		{"the app there asks for one", "nrt.shop.internal", "/?at=nrt&to=iad", 200, "iad GET 0", "", []string{"replay fra>nrt", "replay fra>iad"}},
 		{"back to this geo", "nrt.shop.internal", "/?at=nrt&to=fra", 200, "fra GET 0", "", []string{"replay fra>nrt"}},
 		{"there to itself", "nrt.shop.internal", "/?at=nrt&to=nrt", 508, "", "loop", []string{"replay fra>nrt"}},
-		{"one hop too many", "nrt.shop.internal", "/?at=nrt,iad&to=iad,fra", 508, "2 of 2 hops", "loop", []string{"replay fra>nrt", "replay fra>iad"}},
+		{"one hop too many", "nrt.shop.internal", "/?at=nrt,iad&to=iad,fra", 508, "2 of 2", "loop", []string{"replay fra>nrt", "replay fra>iad"}},
 
 		{"unknown service", "shpo.internal", "/", 404, `"shpo.internal": no service here`, "", nil},
 		{"unknown service there", "nrt.shpo.internal", "/", 404, "no service here", "", nil},

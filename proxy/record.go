@@ -90,6 +90,9 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Ready is message.Ready of the content.
+func (b *countedBody) Ready() int { return message.Ready(b.ReadCloser) }
+
 // Close ends the exchange.
 func (b *countedBody) Close() error {
 	defer b.end()

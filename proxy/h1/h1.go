@@ -1,4 +1,5 @@
-// Package h1 speaks HTTP/1.1 (RFC 9112) with clients and with backends.
+// Package h1 speaks HTTP/1.1 (RFC 9112) with clients and with backends, to the
+// letter: a message that two readers could understand differently is refused.
 //
 // A [Server] answers the requests on connections that are handed to it, after
 // TLS or before its handshake, by a message.RoundTripper; a [Client] is a
@@ -6,21 +7,28 @@
 // package knows no route, no backend's health and no geo, and retries nothing
 // of which a byte may have been read.
 //
-// In this version net/http does the parsing: the order of field lines and the
-// spelling of their names is not kept, and a client that ends its sending half
-// before it has its answer counts as gone.
+// One goroutine serves a connection: it parses, calls the RoundTripper and
+// writes the answer. The order of field lines and the spelling of their names
+// are kept. A request's strings are one copy of its head, so that they outlive
+// the connection's buffer.
+//
+// A client that ends its sending half over plain TCP still gets its answer if
+// that comes within 3 s, then counts as gone; over TLS it counts as gone at
+// once.
 package h1
 
 import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"net"
-	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp"
 )
 
 // Defaults of Config.
@@ -30,34 +38,122 @@ const (
 	DefaultHeaderTimeout = 10 * time.Second
 )
 
+// stopGrace is how long a stopping server leaves a connection without a request:
+// what a client has sent meanwhile is answered, and the client told that it was
+// the last.
+const stopGrace = time.Second
+
 // Config says what a Server allows. Zero values mean the defaults.
 type Config struct {
-	Header        message.Size  // of a request's line and header section; more is answered with 431
+	Header        message.Size  // of a request's line and header section; more is answered with 431, a longer line with 414
 	Idle          time.Duration // of a connection between requests
 	HeaderTimeout time.Duration // for the TLS handshake, and for a request's header section
 }
 
 // A Server answers HTTP/1 connections.
-type Server struct{ serve *nethttp.Server }
+type Server struct {
+	header              int // bytes
+	idle, headerTimeout time.Duration
+	handler             message.RoundTripper
+	log                 *slog.Logger
+	base                context.Context //nolint:containedctx // of every exchange; cancel ends them
+	cancel              context.CancelFunc
+	date                atomic.Pointer[date]
+
+	mu       sync.Mutex
+	stopping time.Time // when connections without a request close; zero: not stopping
+	conns    map[*conn]struct{}
+	serving  sync.WaitGroup
+}
 
 // NewServer returns a server that answers by handler.
 func NewServer(cfg Config, handler message.RoundTripper, log *slog.Logger) *Server {
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	return &Server{nethttp.NewServer(&http.Server{
-		Handler:           nethttp.Handler(handler, log),
-		Protocols:         &protocols,
-		MaxHeaderBytes:    int(cmp.Or(cfg.Header, DefaultHeader)),
-		IdleTimeout:       cmp.Or(cfg.Idle, DefaultIdle),
-		ReadHeaderTimeout: cmp.Or(cfg.HeaderTimeout, DefaultHeaderTimeout),
-	}, log)}
+	s := &Server{
+		header: int(cmp.Or(cfg.Header, DefaultHeader)), idle: cmp.Or(cfg.Idle, DefaultIdle),
+		headerTimeout: cmp.Or(cfg.HeaderTimeout, DefaultHeaderTimeout),
+		handler:       handler, log: log, conns: map[*conn]struct{}{},
+	}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 // ServeConn takes c over and returns at once; c may be a *tls.Conn whose
 // handshake has not been done. After Shutdown it closes c.
-func (s *Server) ServeConn(c net.Conn) { s.serve.ServeConn(c) }
+func (s *Server) ServeConn(c net.Conn) {
+	one := newConn(s, c)
+	s.mu.Lock()
+	stopped := !s.stopping.IsZero()
+	if !stopped {
+		s.conns[one] = struct{}{}
+		s.serving.Add(1)
+	}
+	s.mu.Unlock()
+	if stopped {
+		_ = c.Close()
+		return
+	}
+	go func() {
+		defer s.serving.Done()
+		one.serve()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, one)
+	}()
+}
 
-// Shutdown takes no new request, lets those that run end, and closes every
-// connection. When ctx ends first it cuts off what still runs, upgraded
+// Shutdown takes no new connection, lets the exchanges that run end, and closes
+// every connection. When ctx ends first it cuts off what still runs, upgraded
 // connections too, and returns the error of ctx.
-func (s *Server) Shutdown(ctx context.Context) error { return s.serve.Shutdown(ctx) }
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if s.stopping.IsZero() {
+		s.stopping = time.Now().Add(stopGrace)
+	}
+	end, conns := s.stopping, slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns { // a connection's mutex goes before the server's
+		c.hurry(end)
+	}
+	stop := context.AfterFunc(ctx, s.cut)
+	s.serving.Wait()
+	s.cancel()
+	if stop() {
+		return nil
+	}
+	return ctx.Err()
+}
+
+// cut ends every exchange and connection.
+func (s *Server) cut() {
+	s.cancel()
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.sever()
+	}
+}
+
+// last reports whether the answers given now are the last ones.
+func (s *Server) last() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.stopping.IsZero()
+}
+
+// A date is the time in the form of RFC 9110 section 5.6.7.
+type date struct {
+	second int64
+	text   string
+}
+
+// now returns the time for a Date field.
+func (s *Server) now() string {
+	t := time.Now()
+	if d := s.date.Load(); d != nil && d.second == t.Unix() {
+		return d.text
+	}
+	d := &date{t.Unix(), t.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}
+	s.date.Store(d)
+	return d.text
+}

@@ -29,6 +29,9 @@ type body struct {
 	release func()
 }
 
+// Ready is message.Ready of the content.
+func (b *body) Ready() int { return message.Ready(b.ReadCloser) }
+
 // Close closes the content and ends the request.
 func (b *body) Close() error {
 	defer b.release()

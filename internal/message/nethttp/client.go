@@ -124,7 +124,7 @@ type granted struct {
 }
 
 // CloseWrite ends the writing half.
-func (g *granted) CloseWrite() error { return closeWrite(g.ReadWriteCloser) }
+func (g *granted) CloseWrite() error { return message.CloseWrite(g.ReadWriteCloser) }
 
 // Close ends both halves.
 func (g *granted) Close() error {

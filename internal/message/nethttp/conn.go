@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"anyedge/internal/message"
 )
 
 // Dialer wraps the connections of dial so that a [Client] knows what was
@@ -50,7 +52,7 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // CloseWrite ends the writing half.
-func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
+func (c *conn) CloseWrite() error { return message.CloseWrite(c.Conn) }
 
 // Close closes the connection, and the content that is being sent on it: the
 // transport reads that, however long its client may be silent, before it

@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 
 	"anyedge/internal/message"
 )
-
-// closeWriter is a stream whose writing half can be ended alone.
-type closeWriter interface{ CloseWrite() error }
 
 // upgrade answers with the byte stream of res and pipes until both directions
 // have ended, one has failed, or the server closes the exchange.
@@ -21,7 +17,7 @@ func (x *exchange) upgrade(ctx context.Context, res *message.Response, protocol 
 	if err != nil {
 		x.abort(err)
 	}
-	pipe(ctx, client, res.Stream)
+	message.Pipe(ctx, client, res.Stream)
 }
 
 // takeOver writes the head of res and returns the client's side of the stream.
@@ -66,7 +62,7 @@ type hijacked struct {
 }
 
 // CloseWrite ends the writing half.
-func (h *hijacked) CloseWrite() error { return closeWrite(h.WriteCloser) }
+func (h *hijacked) CloseWrite() error { return message.CloseWrite(h.WriteCloser) }
 
 // exchangeStream is the stream of an extended CONNECT: the content of the
 // request one way, that of the answer the other.
@@ -86,39 +82,3 @@ func (s *exchangeStream) Write(p []byte) (int, error) {
 
 // Close ends reads; the answer ends with the exchange.
 func (s *exchangeStream) Close() error { return s.x.r.Body.Close() }
-
-// pipe copies between a and b, each end of one direction passed on, and closes
-// both when both directions have ended, one has failed, or ctx has.
-func pipe(ctx context.Context, a, b io.ReadWriteCloser) {
-	closeBoth := sync.OnceFunc(func() {
-		_ = a.Close()
-		_ = b.Close()
-	})
-	defer closeBoth()
-	stop := context.AfterFunc(ctx, closeBoth)
-	defer stop()
-	direction := func(dst, src io.ReadWriteCloser) {
-		_, err := io.Copy(writerOnly{dst}, src)
-		if err == nil {
-			err = closeWrite(dst)
-		}
-		if err != nil {
-			closeBoth()
-		}
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() { direction(b, a) })
-	direction(a, b)
-	wg.Wait()
-}
-
-// writerOnly hides ReadFrom, which may wait for more than there is.
-type writerOnly struct{ io.Writer }
-
-// closeWrite ends the writing half of w; it is an error when w has no halves.
-func closeWrite(w io.Writer) error {
-	if cw, ok := w.(closeWriter); ok {
-		return cw.CloseWrite()
-	}
-	return fmt.Errorf("end one direction: %w", http.ErrNotSupported)
-}

@@ -1,0 +1,48 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// closeWriter is a stream whose writing half can be ended alone.
+type closeWriter interface{ CloseWrite() error }
+
+// Pipe copies between a and b, each end of one direction passed on, and closes
+// both when both directions have ended, one has failed, or ctx has.
+func Pipe(ctx context.Context, a, b io.ReadWriteCloser) {
+	closeBoth := sync.OnceFunc(func() {
+		_ = a.Close()
+		_ = b.Close()
+	})
+	defer closeBoth()
+	stop := context.AfterFunc(ctx, closeBoth)
+	defer stop()
+	direction := func(dst, src io.ReadWriteCloser) {
+		_, err := io.Copy(writerOnly{dst}, src)
+		if err == nil {
+			err = CloseWrite(dst)
+		}
+		if err != nil {
+			closeBoth()
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { direction(b, a) })
+	direction(a, b)
+	wg.Wait()
+}
+
+// writerOnly hides ReadFrom, which may wait for more than there is.
+type writerOnly struct{ io.Writer }
+
+// CloseWrite ends the writing half of w; it is an error when w has no halves.
+func CloseWrite(w io.Writer) error {
+	if cw, ok := w.(closeWriter); ok {
+		return cw.CloseWrite()
+	}
+	return fmt.Errorf("end one direction: %w", errors.ErrUnsupported)
+}

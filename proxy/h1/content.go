@@ -1,0 +1,221 @@
+package h1
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"anyedge/internal/message"
+)
+
+const (
+	maxExtensions = 16 << 10 // bytes of chunk extensions in one message
+	maxTrailer    = 16 << 10 // bytes of a trailer section
+)
+
+// A content is the content of a message as its framing delimits it (RFC 9112
+// section 6). It belongs to one goroutine at a time.
+type content struct {
+	in      *reader
+	chunked bool
+	open    bool  // until the connection ends
+	left    int64 // of the content, or of the chunk
+	state   chunkState
+	extra   int // bytes of chunk extensions so far
+	trailer message.Header
+}
+
+type chunkState uint8
+
+const (
+	chunkSize chunkState = iota // a size line comes
+	chunkData
+	chunkEnd // the CRLF behind data comes
+	chunksOver
+)
+
+// lastChunk is the end of a chunked content without trailers, behind data.
+const lastChunk = "\r\n0\r\n\r\n"
+
+// Read returns io.EOF with the last bytes or behind them, and
+// io.ErrUnexpectedEOF when the connection ends before.
+func (c *content) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	switch {
+	case c.chunked:
+		return c.readChunk(p)
+	case c.open:
+		return c.in.read(p)
+	case c.left == 0:
+		return 0, io.EOF
+	}
+	n, err := c.take(p)
+	if err == nil && c.left == 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// take reads what is left of the content or the chunk.
+func (c *content) take(p []byte) (int, error) {
+	if int64(len(p)) > c.left {
+		p = p[:c.left]
+	}
+	n, err := c.in.read(p)
+	c.left -= int64(n)
+	if n > 0 {
+		return n, nil
+	}
+	return 0, early(err)
+}
+
+// early makes the end of a connection an error.
+func early(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (c *content) readChunk(p []byte) (int, error) {
+	for {
+		switch c.state {
+		case chunkSize:
+			if err := c.size(); err != nil {
+				return 0, early(err)
+			}
+		case chunkEnd:
+			line, err := c.in.line(1)
+			if err != nil || len(line) > 0 {
+				return 0, early(orElse(err, errors.New("a chunk is longer than its size")))
+			}
+			c.state = chunkSize
+		case chunksOver:
+			return 0, io.EOF
+		case chunkData:
+			n, err := c.take(p)
+			if err != nil || c.left > 0 {
+				return n, err
+			}
+			c.state = chunkEnd
+			if b := c.in; bytes.HasPrefix(b.buf[b.r:b.w], []byte(lastChunk)) {
+				b.r += len(lastChunk)
+				c.state = chunksOver
+				return n, io.EOF
+			}
+			return n, nil
+		}
+	}
+}
+
+func orElse(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+// size reads a chunk's size line, and the trailer section behind the last one.
+func (c *content) size() error {
+	line, err := c.in.line(maxLine)
+	if err != nil {
+		return err
+	}
+	digits, n := 0, int64(0)
+	for ; digits < len(line); digits++ {
+		v := unhex(line[digits])
+		if v < 0 {
+			break
+		}
+		if digits >= 15 {
+			return errors.New("a chunk is too large")
+		}
+		n = n<<4 | int64(v)
+	}
+	extension := line[digits:]
+	if c.extra += len(extension); c.extra > maxExtensions {
+		return errors.New("too many chunk extensions")
+	}
+	switch {
+	case digits == 0:
+		return fmt.Errorf("%.20q is no chunk size", line)
+	case len(extension) > 0 && !isExtension(string(extension)):
+		return fmt.Errorf("%.20q is no chunk extension", extension)
+	case n > 0:
+		c.left, c.state = n, chunkData
+		return nil
+	}
+	if err := c.readTrailer(); err != nil {
+		return err
+	}
+	c.state = chunksOver
+	return nil
+}
+
+// isExtension reports whether s may stand behind a chunk's size: a ";" first,
+// maybe behind white space, and no control character (RFC 9112 section 7.1.1).
+func isExtension(s string) bool {
+	for i := range len(s) {
+		switch s[i] {
+		case ' ', '\t':
+		case ';':
+			return all(s, isValue)
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+func (c *content) readTrailer() error {
+	var text []byte
+	for lines := 0; ; lines++ {
+		line, err := c.in.line(maxTrailer)
+		switch {
+		case err != nil:
+			return err
+		case len(line) == 0:
+			h, err := parseFields(string(text))
+			c.trailer = cutTrailer(h)
+			return err
+		case len(text)+len(line) > maxTrailer || lines == maxFields:
+			return errors.New("the trailer section is over the limit")
+		}
+		text = append(append(text, line...), "\r\n"...)
+	}
+}
+
+func unhex(b byte) int {
+	switch {
+	case b >= '0' && b <= '9':
+		return int(b - '0')
+	case b >= 'a' && b <= 'f':
+		return int(b-'a') + 10
+	case b >= 'A' && b <= 'F':
+		return int(b-'A') + 10
+	}
+	return -1
+}
+
+// over reports whether the content has been read to its end.
+func (c *content) over() bool {
+	if c.chunked {
+		return c.state == chunksOver
+	}
+	return !c.open && c.left == 0
+}
+
+// ready returns how many bytes Read gives without waiting, at least.
+func (c *content) ready() int {
+	n := c.in.buffered()
+	if c.chunked && c.state != chunkData {
+		return 0
+	}
+	if !c.open && int64(n) > c.left {
+		n = int(c.left)
+	}
+	return n
+}

@@ -1,0 +1,268 @@
+package h1
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"anyedge/internal/message"
+)
+
+// maxFields is how many lines a header section may have.
+const maxFields = 100
+
+// room is how many fields a header has place for beside its own: what a proxy
+// adds.
+const room = 8
+
+var errNoStartLine = errors.New("there is no start line")
+
+// Classes of bytes (RFC 9110 sections 5.5 and 5.6.2).
+const (
+	isToken = 1 << iota // in a token
+	isValue             // in a field's value
+)
+
+var classes = func() (t [256]uint8) {
+	for c := range 256 {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", byte(c)) >= 0 && c != 0:
+			t[c] = isToken | isValue
+		case c == '\t', c >= ' ' && c != 0x7f:
+			t[c] = isValue
+		}
+	}
+	return t
+}()
+
+// all reports whether every byte of s is of the class.
+func all(s string, class uint8) bool {
+	for i := range len(s) {
+		if classes[s[i]]&class == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// parseFields reads field lines that each end with CRLF (RFC 9112 section 5).
+// The fields share memory with s.
+func parseFields(s string) (message.Header, error) {
+	if s == "" {
+		return nil, nil
+	}
+	h := make(message.Header, 0, strings.Count(s, "\n")+room)
+	for s != "" {
+		line, rest, ok := strings.Cut(s, "\r\n")
+		if !ok {
+			return nil, errBareLF
+		}
+		s = rest
+		f, err := parseField(line)
+		if err != nil {
+			return nil, err
+		}
+		h = append(h, f)
+	}
+	return h, nil
+}
+
+func parseField(line string) (message.Field, error) {
+	i := strings.IndexByte(line, ':')
+	switch {
+	case line != "" && (line[0] == ' ' || line[0] == '\t'):
+		return message.Field{}, errors.New("a field line begins with white space")
+	case i < 0:
+		return message.Field{}, errors.New("a field line has no colon")
+	case i == 0 || !all(line[:i], isToken):
+		return message.Field{}, fmt.Errorf("%.40q is no field name", line[:i])
+	}
+	value := strings.Trim(line[i+1:], " \t")
+	if !all(value, isValue) {
+		return message.Field{}, fmt.Errorf("the value of %s has a control character", line[:i])
+	}
+	return message.Field{Name: line[:i], Value: value}, nil
+}
+
+// A frame is what the fields of one connection said (RFC 9112 sections 6 and 9).
+type frame struct {
+	length     int64 // Content-Length; -1: none
+	lengthText string
+	chunked    bool
+	close      bool // Connection: close
+	keep       bool // Connection: keep-alive
+	upgrade    bool // Connection: upgrade
+	protocol   string
+	host       string
+	hosts      int
+	expect     string
+}
+
+// errUnknownCoding is for a Transfer-Encoding that is not chunked alone.
+var errUnknownCoding = errors.New("a transfer coding other than chunked is not known here")
+
+// cutFrame takes the fields out of h that say something about the connection or
+// the framing, and those that Connection names. Host is taken out of requests
+// only.
+func cutFrame(h *message.Header, request bool) (frame, error) {
+	f := frame{length: -1}
+	var named []string
+	codings := 0
+	kept := (*h)[:0]
+	for _, x := range *h {
+		keep := false
+		var err error
+		switch kind(x.Name) {
+		case kindConnection:
+			named = f.connection(named, x.Value)
+		case kindLength:
+			err = f.setLength(x.Value)
+		case kindCoding:
+			codings++
+			if f.chunked = strings.EqualFold(x.Value, "chunked"); !f.chunked {
+				err = errUnknownCoding
+			}
+		case kindUpgrade:
+			if f.protocol == "" {
+				f.protocol, _, _ = strings.Cut(x.Value, ",")
+				f.protocol = strings.Trim(f.protocol, " \t")
+			}
+		case kindDropped:
+		case kindHost:
+			f.hosts++
+			f.host, keep = x.Value, !request
+		case kindTE:
+			x, keep = message.Field{Name: "TE", Value: "trailers"}, wantsTrailers(x.Value)
+		case kindExpect:
+			f.expect, keep = x.Value, true
+		case kindOther:
+			keep = true
+		}
+		switch {
+		case err != nil:
+			return f, err
+		case keep:
+			kept = append(kept, x)
+		}
+	}
+	*h = kept
+	for _, name := range named {
+		h.Del(name)
+	}
+	switch {
+	case codings > 1:
+		return f, errors.New("Transfer-Encoding is given twice")
+	case codings > 0 && f.length >= 0:
+		return f, errors.New("both Transfer-Encoding and Content-Length are given")
+	}
+	return f, nil
+}
+
+// connection reads a value of Connection and adds what it names to named.
+func (f *frame) connection(named []string, value string) []string {
+	for t := range strings.SplitSeq(value, ",") {
+		switch t = strings.Trim(t, " \t"); {
+		case t == "":
+		case strings.EqualFold(t, "close"):
+			f.close = true
+		case strings.EqualFold(t, "keep-alive"):
+			f.keep = true
+		case strings.EqualFold(t, "upgrade"):
+			f.upgrade = true
+		case strings.EqualFold(t, "TE"): // handled by its value
+		default:
+			named = append(named, t)
+		}
+	}
+	return named
+}
+
+func (f *frame) setLength(s string) error {
+	if f.length >= 0 {
+		return errors.New("Content-Length is given twice")
+	}
+	n, ok := parseLength(s)
+	if !ok {
+		return fmt.Errorf("Content-Length %.40q is no number", s)
+	}
+	f.length, f.lengthText = n, s
+	return nil
+}
+
+// parseLength reads 1*DIGIT (RFC 9110 section 8.6).
+func parseLength(s string) (int64, bool) {
+	if s == "" || len(s) > 18 {
+		return 0, false
+	}
+	n := int64(0)
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(s[i]-'0')
+	}
+	return n, true
+}
+
+func wantsTrailers(te string) bool {
+	for t := range strings.SplitSeq(te, ",") {
+		if strings.EqualFold(strings.Trim(t, " \t"), "trailers") {
+			return true
+		}
+	}
+	return false
+}
+
+// What a field is to the connection.
+const (
+	kindOther = iota
+	kindConnection
+	kindLength
+	kindCoding
+	kindUpgrade
+	kindHost
+	kindTE
+	kindExpect
+	kindDropped // says nothing that is needed here
+)
+
+// kind tells the fields that mean something to a connection.
+func kind(name string) int {
+	is := func(s string, k int) int {
+		if strings.EqualFold(name, s) {
+			return k
+		}
+		return kindOther
+	}
+	switch len(name) {
+	case 2:
+		return is("te", kindTE)
+	case 4:
+		return is("host", kindHost)
+	case 6:
+		return is("expect", kindExpect)
+	case 7:
+		return is("upgrade", kindUpgrade)
+	case 10:
+		return max(is("connection", kindConnection), is("keep-alive", kindDropped))
+	case 14:
+		return max(is("content-length", kindLength), is("http2-settings", kindDropped))
+	case 16:
+		return is("proxy-connection", kindDropped)
+	case 17:
+		return is("transfer-encoding", kindCoding)
+	}
+	return kindOther
+}
+
+// cutTrailer takes what frames or routes a message out of a trailer section (RFC
+// 9110 section 6.5.1).
+func cutTrailer(h message.Header) message.Header {
+	kept := h[:0]
+	for _, f := range h {
+		if k := kind(f.Name); (k == kindOther || k == kindExpect) && !strings.EqualFold(f.Name, "Trailer") {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}

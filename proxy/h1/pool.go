@@ -1,0 +1,135 @@
+package h1
+
+import (
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A backendConn is a connection to a backend. It belongs to one exchange at a
+// time.
+type backendConn struct {
+	nc    net.Conn
+	in    reader
+	since time.Time // that it is idle
+
+	mu      sync.Mutex // guards what follows, with the deadlines
+	aborted bool       // for good: the exchange was given up
+}
+
+// deadline sets that of reads, unless the exchange was given up.
+func (b *backendConn) deadline(t time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.aborted {
+		_ = b.nc.SetReadDeadline(t)
+	}
+}
+
+// abort ends every read and write.
+func (b *backendConn) abort() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.aborted = true
+	_ = b.nc.SetDeadline(past)
+}
+
+// dead reports whether an idle connection cannot be used: its peer has closed
+// it, or sent what nobody asked for.
+func (b *backendConn) dead() bool {
+	sc, ok := b.nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	alive := false
+	err = raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		alive = err == syscall.EAGAIN //nolint:errorlint // a syscall's own
+		return true
+	})
+	return err != nil || !alive
+}
+
+// A pool keeps idle connections; the last one used is the first one used again,
+// so that those that are not needed grow old.
+type pool struct {
+	idle time.Duration // how long one is kept
+
+	mu     sync.Mutex
+	conns  []*backendConn // by since
+	reaper *time.Timer    // nil: nothing is kept
+	closed bool
+}
+
+// get returns a connection that seems to live; nil: there is none.
+func (p *pool) get() *backendConn {
+	for {
+		p.mu.Lock()
+		n := len(p.conns)
+		if n == 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		b := p.conns[n-1]
+		p.conns[n-1] = nil
+		p.conns = p.conns[:n-1]
+		p.mu.Unlock()
+		if !b.dead() {
+			return b
+		}
+		_ = b.nc.Close()
+	}
+}
+
+// put keeps a connection on which nothing is under way.
+func (p *pool) put(b *backendConn) {
+	b.in.release()
+	b.since = time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.conns) >= maxIdleConns {
+		_ = b.nc.Close()
+		return
+	}
+	p.conns = append(p.conns, b)
+	if p.reaper == nil {
+		p.reaper = time.AfterFunc(p.idle, p.reap)
+	}
+}
+
+// reap closes connections that have been idle for too long.
+func (p *pool) reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := 0
+	for old < len(p.conns) && time.Since(p.conns[old].since) >= p.idle {
+		_ = p.conns[old].nc.Close()
+		old++
+	}
+	p.conns = append(p.conns[:0:0], p.conns[old:]...)
+	p.reaper = nil
+	if len(p.conns) > 0 && !p.closed {
+		p.reaper = time.AfterFunc(p.idle-time.Since(p.conns[0].since), p.reap)
+	}
+}
+
+// close closes what is idle, and whatever is put back later.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, b := range p.conns {
+		_ = b.nc.Close()
+	}
+	p.conns = nil
+	if p.reaper != nil {
+		p.reaper.Stop()
+		p.reaper = nil
+	}
+}

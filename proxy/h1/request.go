@@ -1,0 +1,151 @@
+package h1
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"anyedge/internal/message"
+)
+
+// A refusal is why a request is not taken.
+type refusal struct {
+	status int
+	why    error
+}
+
+func (r *refusal) Error() string { return r.why.Error() }
+func (r *refusal) Unwrap() error { return r.why }
+
+func refuse(status int, format string, args ...any) *refusal {
+	return &refusal{status, fmt.Errorf(format, args...)}
+}
+
+// A head is a request's line and header section.
+type head struct {
+	method, target, authority string
+	minor                     int // of HTTP/1
+	header                    message.Header
+	frame                     frame
+}
+
+// parseRequest reads the head of a request (RFC 9112 sections 2 to 6). Its
+// strings share memory with s.
+func parseRequest(s string) (*head, *refusal) {
+	line, fields, ok := strings.Cut(s, "\r\n")
+	if !ok || !strings.HasSuffix(fields, "\r\n") {
+		return nil, refuse(400, "the header section has no end")
+	}
+	h := &head{}
+	if bad := h.line(line); bad != nil {
+		return nil, bad
+	}
+	var err error
+	if h.header, err = parseFields(fields[:len(fields)-2]); err != nil {
+		return nil, &refusal{400, err}
+	}
+	if h.frame, err = cutFrame(&h.header, true); err != nil {
+		if errors.Is(err, errUnknownCoding) && h.minor > 0 {
+			return nil, &refusal{501, err}
+		}
+		return nil, &refusal{400, err}
+	}
+	return h, h.check()
+}
+
+// line reads METHOD SP TARGET SP VERSION.
+func (h *head) line(line string) *refusal {
+	method, rest, ok1 := strings.Cut(line, " ")
+	target, version, ok2 := strings.Cut(rest, " ")
+	switch {
+	case !ok1 || !ok2 || method == "" || !all(method, isToken):
+		return refuse(400, "the request line is malformed")
+	case version == "HTTP/1.1":
+		h.minor = 1
+	case version == "HTTP/1.0":
+	case len(version) == len("HTTP/1.1") && strings.HasPrefix(version, "HTTP/") && version[6] == '.' && version[5] != '0':
+		return refuse(505, "%.8q is not spoken here", version)
+	default:
+		return refuse(400, "the request line does not end with a version")
+	}
+	if !isVisible(target) {
+		return refuse(400, "the request target has a character that must be percent-encoded")
+	}
+	h.method = method
+	return h.setTarget(target)
+}
+
+// isVisible reports whether s is printable ASCII without white space.
+func isVisible(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// setTarget reads the four forms of a target (RFC 9112 section 3.2).
+func (h *head) setTarget(target string) *refusal {
+	switch {
+	case h.method == "CONNECT":
+		h.target, h.authority = target, target
+	case strings.HasPrefix(target, "/"), target == "*" && h.method == "OPTIONS":
+		h.target = target
+	default:
+		scheme, rest, ok := strings.Cut(target, "://")
+		if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+			return refuse(400, "the request target is neither a path nor a http URL")
+		}
+		i := strings.IndexAny(rest, "/?#")
+		switch {
+		case i < 0 && h.method == "OPTIONS":
+			h.authority, h.target = rest, "*"
+		case i < 0:
+			h.authority, h.target = rest, "/"
+		case rest[i] == '/':
+			h.authority, h.target = rest[:i], rest[i:]
+		default:
+			h.authority, h.target = rest[:i], "/"+rest[i:]
+		}
+		if h.authority == "" {
+			return refuse(400, "the request target names no host")
+		}
+	}
+	if h.target == "" {
+		return refuse(400, "there is no request target")
+	}
+	return nil
+}
+
+// check looks at what the fields must say together.
+func (h *head) check() *refusal {
+	f := &h.frame
+	switch {
+	case f.hosts > 1:
+		return refuse(400, "Host is given twice")
+	case f.hosts == 0 && h.minor > 0:
+		return refuse(400, "there is no Host")
+	case f.chunked && h.minor == 0:
+		return refuse(400, "HTTP/1.0 has no Transfer-Encoding")
+	case f.expect != "" && !strings.EqualFold(f.expect, "100-continue"):
+		return refuse(417, "only 100-continue can be expected")
+	}
+	if h.authority == "" { // an absolute target or CONNECT says it (section 3.2.2)
+		h.authority = f.host
+	}
+	if !f.upgrade || h.minor == 0 || f.chunked || f.length > 0 || strings.EqualFold(f.protocol, "h2c") {
+		// h2c: a backend that took it would read the client's next bytes as requests
+		// that nobody has seen (RFC 9113 appendix B).
+		f.protocol = ""
+	}
+	return nil
+}
+
+// keepAlive reports whether the client wants to send more requests (section 9.3).
+func (h *head) keepAlive() bool {
+	return !h.frame.close && (h.minor > 0 || h.frame.keep)
+}
+
+// hasContent reports whether content follows.
+func (h *head) hasContent() bool { return h.frame.chunked || h.frame.length > 0 }

@@ -1,0 +1,237 @@
+package h1
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"anyedge/internal/message"
+)
+
+// A try is one request on one connection to a backend.
+type try struct {
+	client *Client
+	conn   *backendConn
+	req    *message.Request
+	ctx    context.Context //nolint:containedctx // of the exchange that it is
+	unhook func() bool     // from ctx
+
+	wrote      atomic.Int64 // bytes
+	answered   bool         // a byte of an answer has come
+	ownKey     bool         // the key of the WebSocket handshake is ours
+	persistent bool         // the backend keeps the connection
+
+	upload   *upload // nil: the request has no content
+	finished sync.Once
+}
+
+// run sends the request and reads the answer's head.
+func (t *try) run(ctx context.Context) (*message.Response, error) {
+	t.ctx = ctx
+	conn := t.conn
+	t.unhook = context.AfterFunc(ctx, conn.abort)
+	if t.req.Body != nil && t.req.Body.Length() != 0 {
+		if err := t.openUpload(); err != nil {
+			return nil, err
+		}
+	}
+	block := blocks.Get().(*[]byte)
+	b := t.appendHead(*block)
+	n, err := conn.nc.Write(b)
+	*block = b[:0]
+	blocks.Put(block)
+	t.wrote.Add(int64(n))
+	if err != nil {
+		return nil, err
+	}
+	if t.upload == nil {
+		conn.deadline(time.Now().Add(t.client.responseHeader))
+	} else {
+		go t.upload.run()
+	}
+	return t.answer()
+}
+
+// appendHead writes the request's head.
+func (t *try) appendHead(b []byte) []byte {
+	r := t.req
+	b = append(append(b, r.Method...), ' ')
+	b = append(append(b, r.Target...), " HTTP/1.1\r\nHost: "...)
+	b = append(append(b, r.Authority...), "\r\n"...)
+	chunked := t.upload != nil && t.upload.chunked
+	for _, f := range r.Header {
+		switch kind(f.Name) {
+		case kindTE:
+			b = append(b, "TE: trailers\r\nConnection: TE\r\n"...)
+		case kindOther, kindExpect:
+			if !chunked && strings.EqualFold(f.Name, "Trailer") {
+				continue
+			}
+			b = appendField(b, f)
+		}
+	}
+	switch {
+	case r.Protocol != "":
+		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.Protocol...), "\r\n"...)
+		if strings.EqualFold(r.Protocol, "websocket") && !r.Header.Has("Sec-Websocket-Key") {
+			// The client's version has no key (RFC 8441 section 5), HTTP/1 needs one.
+			var key [16]byte
+			_, _ = rand.Read(key[:])
+			b = append(append(append(b, "Sec-WebSocket-Key: "...), base64.StdEncoding.EncodeToString(key[:])...), "\r\n"...)
+			t.ownKey = true
+		}
+	case chunked:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case t.upload != nil:
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), r.Body.Length(), 10), "\r\n"...)
+	case r.Body != nil || r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH":
+		b = append(b, "Content-Length: 0\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// answer reads heads until a final one.
+func (t *try) answer() (*message.Response, error) {
+	for range maxInterim {
+		res, f, minor, err := t.head()
+		if err != nil {
+			if t.upload != nil {
+				err = t.upload.cause(err)
+			}
+			return nil, err
+		}
+		switch {
+		case res.Status == 101:
+			return t.switched(res, f)
+		case res.Status < 200:
+			if res.Status == 100 && t.upload != nil {
+				t.upload.proceed()
+			}
+			if t.req.Inform != nil {
+				t.req.Inform(res.Status, res.Header)
+			}
+			continue
+		}
+		if t.upload != nil {
+			t.upload.settle()
+		}
+		t.conn.deadline(time.Time{})
+		t.persistent = !f.close && (minor > 0 || f.keep)
+		return t.final(res, f), nil
+	}
+	return nil, errors.New("too many interim answers")
+}
+
+// head reads one head.
+func (t *try) head() (*message.Response, *frame, int, error) {
+	in := &t.conn.in
+	before := in.got
+	raw, err := in.head(maxResponseHeader)
+	t.answered = t.answered || in.got > before || raw != nil
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("the backend closed the connection without an answer: %w", io.ErrUnexpectedEOF)
+		}
+		return nil, nil, 0, err
+	}
+	return parseAnswer(string(raw), t.req.Method)
+}
+
+// final makes res ready for its reader.
+func (t *try) final(res *message.Response, f *frame) *message.Response {
+	if !f.chunked && f.length == 0 {
+		if t.upload == nil || t.upload.over() {
+			t.over(true)
+		} else {
+			t.over(false)
+		}
+		return res
+	}
+	b := &answerBody{try: t, content: content{in: &t.conn.in, chunked: f.chunked, open: !f.chunked && f.length < 0, left: f.length}}
+	res.Body = b
+	if f.chunked {
+		res.Trailer = func() message.Header { return b.content.trailer }
+	}
+	return res
+}
+
+// switched returns the stream behind a 101.
+func (t *try) switched(res *message.Response, f *frame) (*message.Response, error) {
+	if t.req.Protocol == "" || !strings.EqualFold(f.protocol, t.req.Protocol) {
+		return nil, fmt.Errorf("the backend changes to protocol %.40q, which nobody asked for", f.protocol)
+	}
+	t.conn.deadline(time.Time{})
+	if t.ownKey {
+		res.Header.Del("Sec-Websocket-Accept")
+	}
+	res.Length = 0
+	res.Stream = &granted{t}
+	return res, nil
+}
+
+// sent says how far the try got.
+func (t *try) sent() message.Sent {
+	switch {
+	case t.answered:
+		return message.Answered
+	case t.wrote.Load() > 0:
+		return message.MaybeExecuted
+	}
+	return message.NothingSent
+}
+
+// again reports whether the request can be sent once more.
+func (t *try) again() bool { return t.req.Body == nil || t.req.Body.Replayable() }
+
+// over ends the try; a connection on which nothing is left is kept.
+func (t *try) over(whole bool) {
+	t.finished.Do(func() {
+		if t.upload != nil {
+			whole = t.upload.over() && whole
+			t.upload.stop()
+		}
+		inTime := t.unhook()
+		if whole && inTime && t.persistent && t.conn.in.buffered() == 0 {
+			t.client.pool.put(t.conn)
+			return
+		}
+		_ = t.conn.nc.Close()
+	})
+}
+
+// abandon ends the try and its connection.
+func (t *try) abandon() {
+	t.finished.Do(func() {
+		t.unhook()
+		_ = t.conn.nc.Close()
+		if t.upload != nil {
+			t.upload.stop()
+		}
+	})
+}
+
+// granted is the byte stream behind an upgrade.
+type granted struct{ t *try }
+
+// Read returns what came behind the head first.
+func (g *granted) Read(p []byte) (int, error) { return g.t.conn.in.read(p) }
+
+// Write sends p.
+func (g *granted) Write(p []byte) (int, error) { return g.t.conn.nc.Write(p) }
+
+// CloseWrite ends the writing half.
+func (g *granted) CloseWrite() error { return message.CloseWrite(g.t.conn.nc) }
+
+// Close ends both halves.
+func (g *granted) Close() error {
+	g.t.abandon()
+	return nil
+}
