@@ -87,6 +87,7 @@ type Path struct {
 
 	shelf    *shelf // Run's; nil: nothing is pinned
 	unpinned string // why; Run's
+	cookies  cookies
 
 	mu      sync.Mutex // guards what follows
 	want    State

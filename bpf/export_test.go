@@ -10,3 +10,6 @@ func (f *Flood) See(now time.Time, count uint64) bool { return f.f.see(now, coun
 
 // On reports whether there is a flood.
 func (f *Flood) On() bool { return !f.f.until.IsZero() }
+
+// NetstatValue is netstatValue.
+var NetstatValue = netstatValue

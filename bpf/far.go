@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -22,29 +23,31 @@ func (p *port) describeFar(s *lb.Spec, want *State) []Way {
 	for _, a := range want.Abroad {
 		abroad[a.Node] = true
 	}
-	taken := map[string]bool{}
-	for _, x := range s.Peers {
-		taken[x.Addr.String()] = true
+	taken := map[netip.Addr]string{p.addr: p.path.setup.Node}
+	for _, n := range want.Nodes {
+		taken[n.Addr] = n.Name
 	}
 	var ways []Way
 	usable := map[string]bool{}
 	for _, n := range want.Far {
-		if !n.Addr.Is4() || n.Addr == p.addr || taken[n.Addr.String()] {
-			if abroad[n.Name] {
-				ways = append(ways, Way{n.Name, "", fmt.Sprintf("its address %s is also that of a machine here", n.Addr)})
-			}
+		why := p.strange(n, taken)
+		if why == "" && len(s.Peers) < lb.MaxPeers {
+			taken[n.Addr] = n.Name
+			s.Peers = append(s.Peers, lb.Peer{Addr: n.Addr, Far: true})
+		}
+		if !abroad[n.Name] {
 			continue
 		}
-		if len(s.Peers) < lb.MaxPeers {
-			taken[n.Addr.String()] = true
-			s.Peers = append(s.Peers, lb.Peer{Addr: n.Addr})
+		server := lb.Server{Name: n.Name}
+		if why == "" && p != p.path.ports[0] {
+			why = "packets for other geos leave by " + p.path.ports[0].name + " alone, whose address they know"
 		}
-		if abroad[n.Name] {
-			server, text := p.wayRouted(n)
-			usable[n.Name] = true
+		if why == "" {
+			server, why = p.wayRouted(n)
 			s.Servers = append(s.Servers, server)
-			ways = append(ways, Way{n.Name, modeName(server.Mode), text})
+			usable[n.Name] = true
 		}
+		ways = append(ways, Way{n.Name, modeName(server.Mode), why})
 	}
 	for _, a := range p.path.setup.VIPs {
 		v := lb.VIP{Addr: a}
@@ -55,6 +58,17 @@ func (p *port) describeFar(s *lb.Spec, want *State) []Way {
 		s.VIPs = append(s.VIPs, v)
 	}
 	return ways
+}
+
+// strange says why a machine of another geo can be none; "" when it can.
+func (p *port) strange(n Node, taken map[netip.Addr]string) string {
+	switch other, twice := taken[n.Addr]; {
+	case !n.Addr.Is4():
+		return "it has no IPv4 address"
+	case twice:
+		return fmt.Sprintf("its address %s is also that of %s", n.Addr, other)
+	}
+	return ""
 }
 
 // count stops what is sent to other geos while it is too much.
@@ -71,6 +85,9 @@ func (p *port) count(now time.Time) {
 	if p.flood.see(now, c.Reasons[lb.ToAbroad].Packets) {
 		p.path.log.Warn("a flood of packets that nobody here knows; none goes to another geo for some time",
 			"interface", p.name, "limit", maxAbroad, "pause", floodPause)
+	}
+	if p.path.cookies.see(now) {
+		p.flood.until = now.Add(floodPause)
 	}
 }
 

@@ -208,6 +208,9 @@ func (p *port) wayRouted(n Node) (lb.Server, string) {
 	if err != nil {
 		return lb.Server{Name: n.Name}, err.Error()
 	}
+	if hop.mtu < lb.MinMTU {
+		return lb.Server{Name: n.Name}, fmt.Sprintf("the way to %s takes packets up to %d bytes only, %d are needed", n.Addr, hop.mtu, lb.MinMTU)
+	}
 	return lb.Server{Name: n.Name, Mode: lb.IPIP, MAC: hop.mac, Addr: n.Addr, MTU: hop.mtu}, fmt.Sprintf("%s via %s", n.Addr, hop.addr)
 }
 

@@ -167,15 +167,21 @@ func isToken(s string) bool {
 // quote returns s as a token where it is one, as a quoted-string otherwise
 // (RFC 9110 sections 5.6.2 and 5.6.4).
 func quote(s string) string {
+	plain := s != ""
 	for i := range len(s) {
-		if c := s[i]; !isUnreserved(c) {
-			return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+		plain = plain && isUnreserved(s[i])
+	}
+	if plain {
+		return s
+	}
+	b := append(make([]byte, 0, len(s)+2), '"')
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(b, '\\')
 		}
+		b = append(b, s[i])
 	}
-	if s == "" {
-		return `""`
-	}
-	return s
+	return string(append(b, '"'))
 }
 
 // viaElement is this proxy's element of Via: the version received, and a

@@ -46,6 +46,11 @@ func TestAbroad(t *testing.T) {
 		out[5] = id
 		return ether(macRouter, macA, out)
 	}
+	sibling := func(id byte, inner []byte) []byte {
+		out := ip(addrC, addrA, 4, inner[14:])
+		out[5] = id
+		return ether(macRouter, macA, out)
+	}
 	toB := func(frame []byte) []byte {
 		out := rewritten(frame)
 		out[6] ^= 4
@@ -72,6 +77,10 @@ func TestAbroad(t *testing.T) {
 		{"came for me", "a", came(6, ack4), lb.Pass, ack4, lb.FromAbroad},
 		{"came for me v6", "a", came(6, ack6), lb.Pass, ack6, lb.FromAbroad},
 		{"came for another", "b", came(6, ack4), lb.Transmit, toB(ack4), lb.FromAbroad},
+		{"came without saying that it is a stray", "a", came(4, ack4), lb.Pass, ack4, lb.FromAbroad},
+		{"came as if from here", "a", came(0, ack4), lb.Drop, nil, lb.Inner},
+		{"came as if chained here", "a", came(1, ack4), lb.Drop, nil, lb.Inner},
+		{"a sibling's, as if from abroad", "a", sibling(6, ack4), lb.Drop, nil, lb.Inner},
 		{"came and opens", "a", came(6, tcp(client4, vip4, 40000, syn)), lb.Drop, nil, lb.Inner},
 		{"came and is UDP", "a", came(6, udp), lb.Drop, nil, lb.Inner},
 	} {
@@ -161,7 +170,11 @@ func TestNothingCircles(t *testing.T) {
 					server.Mode, server.MAC = lb.IPIP, macRouter
 				}
 				s.Servers = append(s.Servers, server)
-				s.Peers = append(s.Peers, lb.Peer{Addr: it.addr, MAC: it.mac})
+				if i > 0 {
+					s.Peers = append(s.Peers, lb.Peer{Addr: it.addr, Far: true})
+				} else {
+					s.Peers = append(s.Peers, lb.Peer{Addr: it.addr, MAC: it.mac})
+				}
 			}
 			s.VIPs = []lb.VIP{{Addr: vip4, Abroad: rapid.SampledFrom([]string{"", others[1], others[2]}).Draw(t, "abroad")}}
 			if err := s.Validate(); err != nil {

@@ -67,7 +67,7 @@ func spec(g lb.Group) *lb.Spec {
 			{Name: "c", Mode: lb.IPIP, MAC: macRouter, Addr: addrC},
 			{Name: "d", Mode: lb.IPIP, MAC: macRouter, Addr: addrD},
 		},
-		Peers:  []lb.Peer{{Addr: addrB, MAC: macB}, {Addr: addrC}, {Addr: addrD}},
+		Peers:  []lb.Peer{{Addr: addrB, MAC: macB}, {Addr: addrC}, {Addr: addrD, Far: true}},
 		Groups: []lb.Group{g},
 		VIPs:   []lb.VIP{{Addr: vip4}, {Addr: vip6}},
 	}

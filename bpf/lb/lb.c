@@ -218,10 +218,12 @@ INLINE int decapsulate(struct xdp_md *ctx, int l2)
 		return XDP_PASS;
 	__u16 outer = __builtin_bswap16(*(__u16 *)(o + 2));
 	struct flow f;
-	if (!find_peer(key_of(g), gen, 4 | (__u64)*(__u32 *)(o + 12) << 32)) {
+	struct peer *peer = find_peer(key_of(g), gen, 4 | (__u64)*(__u32 *)(o + 12) << 32);
+	if (!peer) {
 		note(STRANGER, outer);
 		return XDP_DROP;
 	}
+	bool far = peer->used == FAR;
 	enum reason why = *(__u8 *)(o + 9) == PROTO_IPV6 ? parse6(o + 20, end, &f) : parse4(o + 20, end, &f);
 	struct vip *v = why || f.len > outer - 20 ? 0 : find_vip(k, gen, &f);
 	if (!v) {
@@ -231,7 +233,9 @@ INLINE int decapsulate(struct xdp_md *ctx, int l2)
 	struct slot *slot = find_slot(k, gen, v, &f);
 	__u16 marks = __builtin_bswap16(*(__u16 *)(o + 4)) << 1;
 	enum origin from = PEER | (marks & (CHAINED | STRAY | ABROAD));
-	if (from & ABROAD && (f.syn || f.proto != PROTO_TCP)) {
+	if (far)
+		from |= STRAY;
+	if (far != !!(from & ABROAD) || (far && (f.syn || f.proto != PROTO_TCP))) {
 		note(INNER, outer);
 		return XDP_DROP;
 	}

@@ -61,7 +61,8 @@ const (
 	MaxPeers   = 1024
 	MaxGroups  = 8
 	DefaultMTU = 1500
-	OuterSize  = 20 // bytes that IPIP adds
+	MinMTU     = 1300 // of a way with IPIP: IPv6 needs 1280 inside
+	OuterSize  = 20   // bytes that IPIP adds
 
 	maxServers = MaxServers
 )
@@ -115,6 +116,7 @@ type Server struct {
 type Peer struct {
 	Addr netip.Addr // source of encapsulated packets; the zero Addr: none
 	MAC  MAC        // source of rewritten frames; zero: none
+	Far  bool       // a machine of another geo: it may send strays, and nothing else
 }
 
 // A Group is a ring that VIPs share.

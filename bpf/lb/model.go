@@ -200,7 +200,8 @@ func (m *Model) sender(frame []byte) origin {
 
 // decapsulate takes a packet that is addressed to this node.
 func (m *Model) decapsulate(frame []byte, off int, outer packet) Verdict {
-	if !slices.ContainsFunc(m.Spec.Peers, func(p Peer) bool { return p.Addr == outer.src }) {
+	i := slices.IndexFunc(m.Spec.Peers, func(p Peer) bool { return p.Addr == outer.src })
+	if i < 0 {
 		return Verdict{Action: Drop, Frame: frame, Reasons: []Reason{Stranger}}
 	}
 	inner := frame[off+20:]
@@ -211,7 +212,9 @@ func (m *Model) decapsulate(frame []byte, off int, outer packet) Verdict {
 	p, why := parse(inner)
 	vip, ok := m.vip(p)
 	from := origin{true, readMarks(binary.BigEndian.Uint16(frame[off+4:]))}
-	if why != 0 || !ok || p.size > outer.size-20 || from.marks.abroad && (p.syn || p.prot != protoTCP) {
+	far := m.Spec.Peers[i].Far
+	from.marks.stray = from.marks.stray || far
+	if why != 0 || !ok || p.size > outer.size-20 || far != from.marks.abroad || far && (p.syn || p.prot != protoTCP) {
 		return Verdict{Action: Drop, Frame: frame, Reasons: []Reason{Inner}}
 	}
 	out := slices.Concat(frame[:off], inner)

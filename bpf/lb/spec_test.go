@@ -28,6 +28,7 @@ func TestSpecRefuses(t *testing.T) {
 		"not a plain IPv4 or IPv6":      func(s *lb.Spec) { s.VIPs[0].Addr = netip.MustParseAddr("::ffff:192.0.2.10") },
 		`abroad is "x"`:                 func(s *lb.Spec) { s.VIPs[0].Abroad = "x" },
 		`abroad is "b"`:                 func(s *lb.Spec) { s.VIPs[0].Abroad = "b" },
+		"has no MAC here":               func(s *lb.Spec) { s.Peers[2].MAC = macRouter },
 		"9 groups, at most 8 fit":       func(s *lb.Spec) { s.Groups = make([]lb.Group, 9) },
 	} {
 		s := spec(lb.Group{Ring: r})

@@ -155,6 +155,14 @@ func (p Peer) keys() [][8]byte {
 	return out
 }
 
+// kind is the value of used in the C struct peer.
+func (p Peer) kind() uint8 {
+	if p.Far {
+		return 2
+	}
+	return 1
+}
+
 // macBit is the place of a MAC in the bitmap that tells the router's frames
 // from those of peers, mostly, without a lookup.
 func macBit(m MAC) uint16 {
@@ -171,7 +179,7 @@ func peerCells(s *Spec, g *lbGeneration) []cell[lbPeer] {
 				g.PeerMacs[bit>>6] |= 1 << (bit & 63)
 			}
 			first, second := cellHash(s.Key, binary.LittleEndian.Uint64(k[:]), 0, peerBits)
-			out = append(out, cell[lbPeer]{[2]uint32{first, second}, lbPeer{Key: k, Used: 1, Bits: p.MAC[0] & macMarks}})
+			out = append(out, cell[lbPeer]{[2]uint32{first, second}, lbPeer{Key: k, Used: p.kind(), Bits: p.MAC[0] & macMarks}})
 		}
 	}
 	return out

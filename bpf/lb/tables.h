@@ -76,10 +76,13 @@ struct server {
 	__u8 unused[25];
 };
 
+#define NEAR 1
+#define FAR 2
+
 // key: {4, 0, 0, 0, IPv4 address} or {6, 0, MAC without the bits of MAC_MARKS}.
 struct peer {
 	__u8 key[8];
-	__u8 used;
+	__u8 used; // FAR for a machine of another geo
 	__u8 bits; // of MAC_MARKS that the MAC has
 	__u8 unused[6];
 };

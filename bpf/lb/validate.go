@@ -79,8 +79,8 @@ func (v Server) validate() error {
 		return fmt.Errorf("server %q: no MAC", v.Name)
 	case v.Mode == IPIP && (!v.Addr.Is4() || v.Addr.IsUnspecified()):
 		return fmt.Errorf("server %q: IPIP needs an IPv4 address, not %s", v.Name, v.Addr)
-	case v.MTU != 0 && (v.MTU < 1300 || v.MTU > 65535):
-		return fmt.Errorf("server %q: MTU %d is not within 1300 to 65535 (IPv6 needs 1280 inside)", v.Name, v.MTU)
+	case v.MTU != 0 && (v.MTU < MinMTU || v.MTU > 65535):
+		return fmt.Errorf("server %q: MTU %d is not within %d to 65535 (IPv6 needs 1280 inside)", v.Name, v.MTU, MinMTU)
 	}
 	return nil
 }
@@ -92,6 +92,9 @@ func (s *Spec) validatePeers() error {
 		if p.Addr.IsValid() && !p.Addr.Is4() {
 			errs = append(errs, fmt.Errorf("peer %s: not an IPv4 address", p.Addr))
 			continue
+		}
+		if p.Far && p.MAC != (MAC{}) {
+			errs = append(errs, fmt.Errorf("peer %s: a machine of another geo has no MAC here", p.Addr))
 		}
 		for _, k := range p.keys() {
 			if seen[k] {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"anyedge/bpf"
 	"anyedge/bpf/lb"
@@ -59,11 +60,23 @@ func (n *node) l4Record(p *steering.Plan) *world.L4Record {
 func (n *node) straysRefused() string {
 	mine := n.path.Self().Addr
 	g := n.world().Self()
-	for i := range g.Nodes {
-		at := g.Nodes[i].Addr.Addr().Unmap()
-		if g.Nodes[i].Name == n.name && at.Is4() && at != mine {
-			return fmt.Sprintf("other geos reach this node at %s, its packet path is at %s: give node.fabric an address of the first of node.interfaces", at, mine)
-		}
+	i := slices.IndexFunc(g.Nodes, func(x world.Node) bool { return x.Name == n.name })
+	if !mine.IsValid() || i < 0 {
+		return ""
+	}
+	return strayAddress(mine, g.Nodes[i].Addr.Addr().Unmap())
+}
+
+// strayAddress says why others cannot be asked to send to a packet path's address,
+// from what is known of the fabric's; "" when they can.
+func strayAddress(path, fabric netip.Addr) string {
+	switch {
+	case path == fabric:
+		return ""
+	case fabric.Is4():
+		return fmt.Sprintf("other geos reach this node at %s, its packet path is at %s: give node.fabric an address of the first of node.interfaces", fabric, path)
+	case path.IsPrivate() || !path.IsGlobalUnicast():
+		return fmt.Sprintf("its packet path is at %s, where no other geo can reach it: give the first of node.interfaces a public IPv4 address", path)
 	}
 	return ""
 }

@@ -77,6 +77,7 @@ func run(ctx context.Context, signals <-chan os.Signal, args []string, stdout, s
 			}
 		}
 	}
+	roomyHeap()
 	return runDaemon(ctx, signals, args, stdout, stderr)
 }
 

@@ -91,8 +91,17 @@ func (h *Header) delFrom(i int, name string) Header {
 	return kept
 }
 
+// cloneRoom is how many fields a copy has place for beside its own: most copies
+// are made to be added to.
+const cloneRoom = 8
+
 // Clone returns a copy that shares no memory with h.
-func (h Header) Clone() Header { return slices.Clone(h) }
+func (h Header) Clone() Header {
+	if h == nil {
+		return nil
+	}
+	return append(make(Header, 0, len(h)+cloneRoom), h...)
+}
 
 // Tokens yields the comma-separated elements of every line of name, trimmed,
 // empty ones left out (RFC 9110 section 5.6.1).

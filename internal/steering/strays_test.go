@@ -60,7 +60,13 @@ func TestStrays(t *testing.T) {
 		}},
 		{"another leaves and is back", []step{
 			{70, "", func(e *edge) { e.says("iad", "draining") }, "iad: iad drains it"},
-			{71, "", func(e *edge) { e.says("iad", "announced") }, "nowhere"},
+			{71, "", func(e *edge) { e.says("iad", "announced") }, "iad: iad is back until 90.9"},
+			{90, "", nil, "iad: iad is back until 90.9"},
+			{91, "", nil, "nowhere"},
+			{95, "", func(e *edge) { e.says("iad", "draining") }, "iad: iad drains it"},
+			{96, "", func(e *edge) { e.says("iad", "withdrawn") }, "iad: iad withdrew it until 115.9"},
+			{110, "", func(e *edge) { e.says("iad", "announced"); e.says("nrt", "draining") }, "nrt: nrt drains it"},
+			{111, "", func(e *edge) { e.says("nrt", "announced") }, "nrt: nrt is back until 130.9"},
 		}},
 		{"who left is dead", []step{
 			{70, "", func(e *edge) { e.says("iad", "withdrawn") }, "iad: iad withdrew it until 89.9"},
@@ -76,6 +82,19 @@ func TestStrays(t *testing.T) {
 			{95, "", nil, "iad: this geo does not announce it"},
 			{100, "and takes it back", undrain, "iad: this geo announces it anew until 119.9"},
 			{120, "", nil, "nowhere"},
+		}},
+		{"others are as near as each other", []step{
+			{10, "", nil, "iad: this geo does not announce it"},
+			{11, "nrt seems nearer for once", func(e *edge) {
+				w := e.view.World
+				w.Geos[1], w.Geos[2] = w.Geos[2], w.Geos[1]
+			}, "iad: this geo does not announce it"},
+			{12, "both drain", func(e *edge) { others("draining")(e) }, "iad: iad drains it"},
+			{13, "", func(e *edge) { e.geo("iad").Alive = false }, "nrt: nrt drains it"},
+		}},
+		{"fra is not among its geos", []step{
+			{0, "", here(false), "nowhere"},
+			{10, "", func(e *edge) { e.says("iad", "draining") }, "nowhere"},
 		}},
 		{"fra is alone", []step{
 			{60, "", others("idle"), "iad: iad withdrew it until 79.9"},
@@ -129,6 +148,52 @@ func TestStraysAreTold(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDrainStaysTold: what was said to routers is not taken back because the
+// others seem farther away now.
+func TestDrainStaysTold(t *testing.T) {
+	e := strayEdge()
+	e.decide(at(0))
+	e.decide(at(60))
+	e.drained("fra")
+	e.decide(at(60))
+	if p := e.decide(at(60.6)); p.VIPs[0].Telling {
+		t.Fatal("the others are still told")
+	}
+	e.geo("nrt").RTT = time.Second
+	if p := e.decide(at(60.7)); p.VIPs[0].Telling {
+		t.Error("the drain is taken back")
+	}
+	e = strayEdge()
+	e.geo("nrt").RTT = time.Minute
+	e.decide(at(0))
+	e.decide(at(60))
+	e.drained("fra")
+	e.decide(at(60))
+	if p := e.decide(at(62)); p.VIPs[0].Telling {
+		t.Error("the others are told for more than two seconds")
+	}
+}
+
+// TestStraysAfterRestart: a process that starts while strays are looked for does
+// not know, and looks too.
+func TestStraysAfterRestart(t *testing.T) {
+	e := strayEdge()
+	e.says("iad", "withdrawn")
+	e.view.World.Geos[0].Nodes = []world.Node{{
+		Name: "fra-2", Geo: "fra", Status: world.Joined, Alive: true, Seen: t0,
+		Record: &world.NodeRecord{VIPs: map[string]string{"www": "announced"}},
+	}}
+	if got := lookingFor(e.decide(at(0))); got != "iad: iad drains it" && got != "iad: iad withdrew it until 20" {
+		t.Error(got)
+	}
+	if got := lookingFor(e.decide(at(19))); got != "iad: iad withdrew it until 20" {
+		t.Error(got)
+	}
+	if got := lookingFor(e.decide(at(21))); got != "nowhere" {
+		t.Error(got)
 	}
 }
 

@@ -67,7 +67,7 @@ func stepVIP(prev *Plan, v *View, vip *VIPView) *vipStep {
 	for s.advance() { // timers of 0 may take it through several states at once
 	}
 	s.plan.Want = s.want()
-	s.plan.Telling = s.plan.State == Draining && s.since(s.plan.Since) < s.tell()
+	s.plan.Telling = s.telling(prev.VIP(vip.Config.Name))
 	s.next()
 	return s
 }
@@ -172,6 +172,15 @@ func (s *vipStep) drain() bool {
 
 // wait is how long the VIP stays on the wire while it drains.
 func (s *vipStep) wait() time.Duration { return max(s.rules.wait, s.tell()) }
+
+// telling reports whether the drain is not yet said to routers. Once said, it
+// stays said.
+func (s *vipStep) telling(before *VIPPlan) bool {
+	if s.plan.State != Draining || before != nil && before.State == Draining && !before.Telling {
+		return false
+	}
+	return s.since(s.plan.Since) < s.tell()
+}
 
 // tell is how long the other geos are told before routers are: not at all when
 // only this node leaves, and its geo stays.
