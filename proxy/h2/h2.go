@@ -6,21 +6,24 @@
 // package knows no route, no backend's health and no geo, and retries nothing
 // that a backend may have seen.
 //
-// In this version net/http does the framing. Trailer fields of a request pass
-// only when its Trailer field announced them, there is no extended CONNECT
-// (RFC 8441), and a client's Expect is answered by the server itself.
+// The server is an engine of its own: one goroutine reads a connection, one
+// serves each stream and writes its frames itself. Upgrades come as extended
+// CONNECT (RFC 8441). The client's framing is net/http's: trailer fields pass
+// only when the Trailer field announced them.
 package h2
 
 import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"net"
-	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp"
 )
 
 // Defaults of Config.
@@ -33,9 +36,13 @@ const (
 
 // Flow control windows: what a client may send before it is read.
 const (
-	streamWindow     = 256 * message.KiB
-	connectionWindow = message.MiB
+	streamWindow     = int64(256 * message.KiB)
+	connectionWindow = int64(message.MiB)
 )
+
+// stopGrace is how long a stopping server takes new streams: those that a client
+// has sent before it heard that it should not (section 6.8).
+const stopGrace = time.Second
 
 // Config says what a Server allows. Zero values mean the defaults.
 type Config struct {
@@ -46,32 +53,105 @@ type Config struct {
 }
 
 // A Server answers HTTP/2 connections.
-type Server struct{ serve *nethttp.Server }
+type Server struct {
+	header, streams     int
+	idle, headerTimeout time.Duration
+	handler             message.RoundTripper
+	log                 *slog.Logger
+	base                context.Context //nolint:containedctx // of every exchange; cancel ends them
+	cancel              context.CancelFunc
+	date                atomic.Pointer[date]
+
+	mu       sync.Mutex
+	stopping bool
+	conns    map[*conn]struct{}
+	serving  sync.WaitGroup // connections and streams
+}
 
 // NewServer returns a server that answers by handler.
 func NewServer(cfg Config, handler message.RoundTripper, log *slog.Logger) *Server {
-	var protocols http.Protocols
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	return &Server{nethttp.NewServer(&http.Server{
-		Handler:           nethttp.Handler(handler, log),
-		Protocols:         &protocols,
-		MaxHeaderBytes:    int(cmp.Or(cfg.Header, DefaultHeader)),
-		IdleTimeout:       cmp.Or(cfg.Idle, DefaultIdle),
-		ReadHeaderTimeout: cmp.Or(cfg.HeaderTimeout, DefaultHeaderTimeout),
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          cmp.Or(cfg.Streams, DefaultStreams),
-			MaxReceiveBufferPerStream:     int(streamWindow),
-			MaxReceiveBufferPerConnection: int(connectionWindow),
-		},
-	}, log)}
+	s := &Server{
+		header: int(cmp.Or(cfg.Header, DefaultHeader)), streams: cmp.Or(cfg.Streams, DefaultStreams),
+		idle: cmp.Or(cfg.Idle, DefaultIdle), headerTimeout: cmp.Or(cfg.HeaderTimeout, DefaultHeaderTimeout),
+		handler: handler, log: log, conns: map[*conn]struct{}{},
+	}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 // ServeConn takes c over and returns at once; c may be a *tls.Conn whose
 // handshake has not been done. After Shutdown it closes c.
-func (s *Server) ServeConn(c net.Conn) { s.serve.ServeConn(c) }
+func (s *Server) ServeConn(c net.Conn) {
+	one := newConn(s, c)
+	s.mu.Lock()
+	stopped := s.stopping
+	if !stopped {
+		s.conns[one] = struct{}{}
+		s.serving.Add(1)
+	}
+	s.mu.Unlock()
+	if stopped {
+		_ = c.Close()
+		return
+	}
+	go func() {
+		defer s.serving.Done()
+		one.serve()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, one)
+	}()
+}
 
-// Shutdown takes no new request (GOAWAY), lets those that run end, and closes
-// every connection. When ctx ends first it cuts off what still runs and
-// returns the error of ctx.
-func (s *Server) Shutdown(ctx context.Context) error { return s.serve.Shutdown(ctx) }
+// Shutdown takes no new request (GOAWAY in two steps), lets those that run end,
+// and closes every connection. When ctx ends first it cuts off what still runs
+// and returns the error of ctx.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	for _, c := range s.all() {
+		c.announceEnd()
+	}
+	grace := time.AfterFunc(stopGrace, func() {
+		for _, c := range s.all() {
+			c.endSoon()
+		}
+	})
+	defer grace.Stop()
+	stop := context.AfterFunc(ctx, func() {
+		s.cancel()
+		for _, c := range s.all() {
+			c.fail(context.Canceled)
+		}
+	})
+	s.serving.Wait()
+	s.cancel()
+	if stop() {
+		return nil
+	}
+	return ctx.Err()
+}
+
+func (s *Server) all() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.conns))
+}
+
+// A date is the time in the form of RFC 9110 section 5.6.7.
+type date struct {
+	second int64
+	text   string
+}
+
+// now returns the time for a Date field.
+func (s *Server) now() string {
+	t := time.Now()
+	if d := s.date.Load(); d != nil && d.second == t.Unix() {
+		return d.text
+	}
+	d := &date{t.Unix(), t.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}
+	s.date.Store(d)
+	return d.text
+}

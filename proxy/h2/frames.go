@@ -1,0 +1,221 @@
+package h2
+
+import (
+	"encoding/binary"
+	"io"
+	"slices"
+)
+
+// handle handles one frame.
+func (c *conn) handle(f frame) error {
+	if c.block.open && (f.kind != typeContinuation || f.stream != c.block.stream) {
+		return connError{protocolError, "a header section is not continued"}
+	}
+	switch f.kind {
+	case typeData:
+		return c.handleData(f)
+	case typeHeaders:
+		return c.handleHeaders(f)
+	case typeContinuation:
+		return c.handleContinuation(f)
+	case typeReset:
+		return c.handleReset(f)
+	case typeWindowUpdate:
+		return c.handleWindow(f)
+	case typeSettings:
+		if err := c.handleSettings(f); err != nil {
+			return err
+		}
+	case typePing:
+		if err := c.handlePing(f); err != nil {
+			return err
+		}
+	case typePriority:
+		if err := checkPriority(f); err != nil {
+			return err
+		}
+	case typePushPromise:
+		return connError{protocolError, "PUSH_PROMISE from a client"}
+	case typeGoAway:
+		if f.stream != 0 {
+			return connError{protocolError, "GOAWAY on a stream"}
+		}
+		return nil // the client closes when it has what it wants
+	}
+	return c.idleTalk()
+}
+
+// idleTalk counts frames that ask for nothing.
+func (c *conn) idleTalk() error {
+	if c.control++; c.control > maxControl {
+		return connError{enhanceYourCalm, "too many frames that ask for nothing"}
+	}
+	return nil
+}
+
+func (c *conn) handlePing(f frame) error {
+	switch {
+	case f.stream != 0:
+		return connError{protocolError, "PING on a stream"}
+	case len(f.payload) != 8:
+		return connError{frameSizeError, "PING of a wrong size"}
+	case f.has(flagAck):
+		return nil
+	}
+	return c.write(true, func(b []byte) []byte {
+		return append(appendHeader(b, 8, typePing, flagAck, 0), f.payload...)
+	})
+}
+
+// checkPriority looks at PRIORITY, which has no effect here (section 5.3.2).
+func checkPriority(f frame) error {
+	switch {
+	case f.stream == 0:
+		return connError{protocolError, "PRIORITY without a stream"}
+	case len(f.payload) != 5:
+		return streamError{f.stream, frameSizeError, "PRIORITY of a wrong size"}
+	case binary.BigEndian.Uint32(f.payload)&maxStreamID == f.stream:
+		return streamError{f.stream, protocolError, "the stream depends on itself"}
+	}
+	return nil
+}
+
+// handleReset ends a stream that its client gave up.
+func (c *conn) handleReset(f frame) error {
+	if len(f.payload) != 4 {
+		return connError{frameSizeError, "RST_STREAM of a wrong size"}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.stream == 0 || f.stream > c.maxID {
+		return connError{protocolError, "RST_STREAM for an idle stream"}
+	}
+	st := c.streams[f.stream]
+	if st == nil {
+		return nil
+	}
+	st.abandon(errClientGone)
+	c.forget(st)
+	if c.resets++; c.resets > maxResets {
+		return connError{enhanceYourCalm, "too many streams were given up"}
+	}
+	return nil
+}
+
+// handleWindow lets more be sent (section 6.9).
+func (c *conn) handleWindow(f frame) error {
+	if len(f.payload) != 4 {
+		return connError{frameSizeError, "WINDOW_UPDATE of a wrong size"}
+	}
+	n := int64(binary.BigEndian.Uint32(f.payload) & maxWindow)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.stream == 0 {
+		if c.sendWindow += n; n == 0 || c.sendWindow > maxWindow {
+			return connError{pickCode(n), "WINDOW_UPDATE by nothing, or by too much"}
+		}
+		c.room.Broadcast()
+		return nil
+	}
+	if f.stream > c.maxID {
+		return connError{protocolError, "WINDOW_UPDATE for an idle stream"}
+	}
+	st := c.streams[f.stream]
+	if st == nil {
+		return nil
+	}
+	if st.sendWindow += n; n == 0 || st.sendWindow > maxWindow {
+		return streamError{f.stream, pickCode(n), "WINDOW_UPDATE by nothing, or by too much"}
+	}
+	c.room.Broadcast()
+	return nil
+}
+
+func pickCode(n int64) code {
+	if n == 0 {
+		return protocolError
+	}
+	return flowControlError
+}
+
+// handleData files content where the stream's reader finds it.
+func (c *conn) handleData(f frame) error {
+	size := int64(len(f.payload))
+	if f.stream == 0 {
+		return connError{protocolError, "DATA without a stream"}
+	}
+	if err := f.unpad(); err != nil {
+		return err
+	}
+	end := f.has(flagEndStream)
+	if len(f.payload) == 0 && !end {
+		if err := c.idleTalk(); err != nil {
+			return err
+		}
+	} else {
+		c.control = 0
+	}
+	c.mu.Lock()
+	if c.recvWindow -= size; c.recvWindow < 0 {
+		c.mu.Unlock()
+		return connError{flowControlError, "more content than the connection's window"}
+	}
+	st := c.streams[f.stream]
+	var err error
+	back := size // what nobody will read
+	switch {
+	case st == nil && f.stream > c.maxID:
+		err = connError{protocolError, "DATA for an idle stream"}
+	case st == nil && slices.Contains(c.recent, f.stream):
+	case st == nil:
+		err = streamError{f.stream, streamClosed, errClosedAlreadyID}
+	case st.remoteEnded:
+		err = streamError{f.stream, streamClosed, "DATA behind the end of the stream"}
+	case st.recvWindow < size:
+		err = streamError{f.stream, flowControlError, "more content than the stream's window"}
+	default:
+		st.recvWindow -= size
+		back, err = st.receive(f.payload, size, end)
+	}
+	update := c.giveBack(back)
+	c.mu.Unlock()
+	if update > 0 {
+		if err := c.write(true, func(b []byte) []byte { return appendWindowUpdate(b, 0, update) }); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// giveBack takes note that n bytes of the connection's window are free again, and
+// returns what the client is to be told now; mu is held.
+func (c *conn) giveBack(n int64) (update int64) {
+	c.unacked += n
+	if c.unacked < connectionWindow/4 {
+		return 0
+	}
+	update, c.unacked = c.unacked, 0
+	c.recvWindow += update
+	return update
+}
+
+// receive takes content in; it returns how much of it nobody will read, padding
+// too. mu is held.
+func (st *stream) receive(data []byte, size int64, end bool) (back int64, err error) {
+	st.received += int64(len(data))
+	switch {
+	case st.declared >= 0 && st.received > st.declared, end && st.declared >= 0 && st.received != st.declared:
+		return size, streamError{st.id, protocolError, "the content is not as long as content-length says"}
+	case st.closed:
+		back = size
+	default:
+		st.buf = append(st.buf, data...)
+		back = size - int64(len(data))
+		st.recvWindow += back
+	}
+	if end {
+		st.endRemote(io.EOF)
+	}
+	st.readable.Broadcast()
+	return back, nil
+}
