@@ -83,11 +83,10 @@ func (e *Exchange) cleanTrailer(resp *message.Response) {
 // fromBackend cleans what a local backend answered. Its instruction stays, for
 // whoever runs it.
 func (e *Exchange) fromBackend(resp *message.Response) {
-	h := resp.Header.Clone()
-	removeHopByHop(&h)
+	h := &resp.Header
+	removeHopByHop(h)
 	h.DelFunc(func(name string) bool {
 		return hasPrefix(name, edgePrefix) || replay.Owns(name) && !strings.EqualFold(name, replay.Field)
 	})
-	appendList(&h, "Via", e.service.via)
-	resp.Header = h
+	appendList(h, "Via", e.service.via)
 }

@@ -68,10 +68,9 @@ func (p *Proxy) serve(ctx context.Context, l *listener, r *message.Request) (*me
 	return e.deliver(resp, l), nil
 }
 
-// begin takes a client's request in.
+// begin takes a client's request in, which is the exchange's from now on.
 func (p *Proxy) begin(l *listener, r *message.Request) *Exchange {
 	peer := r.Peer.Addr().Unmap().WithZone("")
-	r = r.Clone()
 	removeEdge(&r.Header)
 	cleanTrailers(r)
 	client := clientOf(peer, r.Header, l.cfg.TrustedProxies)

@@ -42,8 +42,10 @@ var hopByHop = []string{
 // removeHopByHop removes the fields of a message that must not be forwarded,
 // and those its Connection field names.
 func removeHopByHop(h *message.Header) {
-	for token := range h.Clone().Tokens("Connection") {
-		h.Del(token)
+	if h.Has("Connection") { // engines have taken it out; a geo of another version may not have
+		for token := range h.Clone().Tokens("Connection") {
+			h.Del(token)
+		}
 	}
 	trailers := false
 	for token := range h.Tokens("TE") {

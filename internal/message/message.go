@@ -122,7 +122,8 @@ func (r *Response) Close() {
 
 // A RoundTripper answers requests: an upstream, the fabric, or the proxy
 // itself as its engines see it. ctx ends when the client has gone away or the
-// exchange is over. A failed try is a [*TryError].
+// exchange is over. A failed try is a [*TryError]. The request's and the answer's
+// fields belong to whoever got the message last, who may change them.
 type RoundTripper interface {
 	RoundTrip(ctx context.Context, r *Request) (*Response, error)
 }
