@@ -30,6 +30,13 @@ func (s *Spec) Validate() error {
 			errs = append(errs, r.known(i, names))
 		}
 	}
+	errs = append(errs, s.validateVIPs(ways))
+	return errors.Join(errs...)
+}
+
+// validateVIPs looks at the VIPs; ways are those of the servers.
+func (s *Spec) validateVIPs(ways map[string]Mode) error {
+	var errs []error
 	vips := map[netip.Addr]bool{}
 	for _, v := range s.VIPs {
 		if !v.Addr.IsValid() || v.Addr.Is4In6() || v.Addr.Zone() != "" || v.Addr.IsUnspecified() {

@@ -121,12 +121,7 @@ func (s serverTest) request(t *testing.T) {
 		{Name: "X-Two", Value: "1"},
 		{Name: "X-Two", Value: "2"},
 	}
-	sorted := r.Header.Clone() // lines of one name keep their order in every version
-	for i := range sorted {    // their spelling is HTTP/1's own
-		sorted[i].Name = http.CanonicalHeaderKey(sorted[i].Name)
-	}
-	slices.SortStableFunc(sorted, func(a, b message.Field) int { return cmp.Compare(a.Name, b.Name) })
-	if d := gocmp.Diff(want, sorted); d != "" {
+	if d := gocmp.Diff(want, inOrder(r.Header)); d != "" {
 		t.Error(d)
 	}
 	type head struct {
@@ -143,6 +138,17 @@ func (s serverTest) request(t *testing.T) {
 	if !r.Peer.Addr().IsLoopback() || r.Peer.Port() == 0 || r.Received.IsZero() || r.Inform == nil {
 		t.Errorf("peer %v, received %v", r.Peer, r.Received)
 	}
+}
+
+// inOrder returns h by name, and with canonical names: both are the version's own.
+// Lines of one name keep their order in all of them.
+func inOrder(h message.Header) message.Header {
+	out := h.Clone()
+	for i := range out {
+		out[i].Name = http.CanonicalHeaderKey(out[i].Name)
+	}
+	slices.SortStableFunc(out, func(a, b message.Field) int { return cmp.Compare(a.Name, b.Name) })
+	return out
 }
 
 func (s serverTest) bare(t *testing.T) {
