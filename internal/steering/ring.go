@@ -43,6 +43,7 @@ type RingMemory struct {
 	Generation uint64    // in force
 	Since      time.Time // when this node saw it first
 	Nodes      map[string]RingNode
+	Alone      time.Time // when this node last saw nobody else
 }
 
 // A RingNode is what is remembered of a node and its processes, which the epochs
@@ -79,6 +80,9 @@ func stepRing(prev *Plan, v *View) (*RingPlan, RingMemory, []Reason) {
 		s.mem.Generation, s.mem.Since = s.now.Generation, v.Now
 	}
 	s.mem.Nodes = s.remember()
+	if s.alone() {
+		s.mem.Alone = v.Now
+	}
 	for i := range s.geo.Nodes {
 		if n := &s.geo.Nodes[i]; s.eligible(n) {
 			s.want = append(s.want, world.RingMember{Node: n.Name, Weight: n.Record.L4.Weight})

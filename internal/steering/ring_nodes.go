@@ -8,8 +8,9 @@ import (
 	"anyedge/internal/world"
 )
 
-// ringSettle is how long a process must have run before it writes a ring
-// although it misses somebody: it may not have met its siblings yet.
+// ringSettle is how long a process must have run, or have been among others again,
+// before it writes a ring although it misses somebody: it may not have met its
+// siblings yet.
 const ringSettle = 3 * time.Second
 
 // ringReturn is how long a node that was dead must have been back to have its
@@ -136,10 +137,25 @@ func (s *ringStep) leads() bool {
 	return first != "" && first == s.v.World.Node
 }
 
-// settled reports whether this node may judge the others: it runs long enough,
-// or it knows a ring and misses nobody.
+// alone reports whether nobody can be seen from here, neither a sibling nor
+// another geo: then it is this node that is cut off, and not all the others that
+// are dead. Without other geos nothing tells the two apart.
+func (s *ringStep) alone() bool {
+	others := s.v.others()
+	if len(others) == 0 || slices.ContainsFunc(others, func(g *world.Geo) bool { return g.Alive }) {
+		return false
+	}
+	return !slices.ContainsFunc(s.geo.Nodes, func(n world.Node) bool { return n.Name != s.v.World.Node && s.live(n.Name) })
+}
+
+// settled reports whether this node may judge the others: it runs and is among
+// them long enough, or it knows a ring and misses nobody.
 func (s *ringStep) settled() bool {
-	if s.v.Now.Sub(s.v.Started) >= ringSettle {
+	since := s.v.Started
+	if s.mem.Alone.After(since) {
+		since = s.mem.Alone
+	}
+	if s.v.Now.Sub(since) >= ringSettle {
 		return true
 	}
 	return s.now != nil && len(s.dead()) == 0 && !slices.ContainsFunc(s.geo.Nodes, func(n world.Node) bool {
