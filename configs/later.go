@@ -21,6 +21,7 @@ var later = []string{
 	"bgp.preflight",
 	"bgp.bmp",
 	"vips[].announce.per_neighbor",
+	"vips[].drain.max",
 	"vips[].stability.flaps_per_hour",
 	"listeners[].proxy_protocol",
 	"listeners[].limits.conns_per_ip",

@@ -239,7 +239,6 @@ func TestRules(t *testing.T) {
 			"no drain", vip("geos: [all]"),
 			[]string{`warning: vips[0]: VIP www is announced to transit and has no drain: other networks may need longer than the default wait of 20s`},
 		},
-		{"drain max", vip("drain: {wait: 30s, max: 20s}"), []string{`error: vips[0].drain.max: max 20s is shorter than wait 30s`}},
 
 		{"listener nowhere", "listeners: [{name: web}]\n", []string{`error: listeners[0]: listener web listens nowhere: give bind, or vips and port`}},
 		{"listener without port", whole + www + "listeners: [{name: web, vips: [www]}]\n", []string{`error: listeners[0].port: port is required with vips`}},

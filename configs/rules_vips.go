@@ -227,8 +227,5 @@ func ruleDrain(c *check) {
 		if transit && !c.given(path) {
 			c.warnf(fmt.Sprintf("vips[%d]", i), "drain-missing", "VIP %s is announced to transit and has no drain: other networks may need longer than the default wait of 20s", v.Name)
 		}
-		if v.Drain.Wait != nil && v.Drain.Max != nil && *v.Drain.Max < *v.Drain.Wait {
-			c.errorf(path+".max", "bad-drain", "max %s is shorter than wait %s", *v.Drain.Max, *v.Drain.Wait)
-		}
 	}
 }

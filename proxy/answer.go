@@ -62,6 +62,7 @@ func (e *Exchange) deliver(resp *message.Response, l *listener) *message.Respons
 		resp.Header.Set("Alt-Svc", `h3=":`+port+`"; ma=`+altSvcAge)
 	}
 	e.cleanTrailer(resp)
+	resp.Last = e.proxy.door.Left(l.cfg.VIPs)
 	e.record.watch(e, resp)
 	return resp
 }

@@ -38,6 +38,15 @@ func (a *app) labCommand() *cobra.Command {
 	g.Long = "The lab shows edged as it is racked, on one machine: `edgectl lab up` makes it, break and heal play with it, down ends it.\n" +
 		"It needs root, and bird2 and frr from Debian (apt-get install bird2 frr); the machine's own network is not touched."
 	g.PersistentFlags().StringVar(&f.prefix, "prefix", metal.DefaultPrefix, "begins the names of the namespaces")
+	for _, c := range g.Commands() {
+		run := c.RunE
+		c.RunE = func(c *cobra.Command, args []string) error {
+			if err := metal.CheckPrefix(f.prefix); err != nil {
+				return usagef("--%s", err)
+			}
+			return run(c, args)
+		}
+	}
 	return g
 }
 
@@ -52,7 +61,7 @@ func (a *app) labUpCommand(f *labFlags) *cobra.Command {
 			return err
 		}
 		if _, err := metal.Find(f.prefix); err == nil {
-			return errors.New("a lab runs already: see edgectl lab status, or end it with edgectl lab down")
+			return fmt.Errorf("a lab is there already: see %s, or end it with %s", metal.Command("status", f.prefix), metal.Command("down", f.prefix))
 		}
 		s, err := a.startLab(ctx, f)
 		if err != nil {

@@ -163,7 +163,12 @@ func TestLab(t *testing.T) {
 	u := newLabUser(t)
 	t.Cleanup(func() { u.lab("down") })
 	for _, command := range []string{"status", "break node fra-edge2", "heal", "down"} {
-		u.fails(command, exitUnreachable, "no lab runs: start one with: edgectl lab up")
+		u.fails(command, exitUnreachable, "no lab of that prefix runs: start one with: edgectl lab up --prefix "+u.prefix)
+	}
+	for _, prefix := range []string{"", "a/b", "-x", "A"} {
+		if _, stderr, code := u.lab("--prefix="+prefix, "status"); code != exitUsage || !strings.Contains(stderr, "lower-case letters, digits and -") {
+			t.Errorf("prefix %q: %d %s", prefix, code, stderr)
+		}
 	}
 	u.fails("up --edged /nowhere/edged", exitUnhealthy, "/nowhere/edged")
 
@@ -176,7 +181,7 @@ func TestLab(t *testing.T) {
 	if len(s.Edges) != 4 || len(s.Routers) != 4 || len(s.Clients) != 4 || len(s.Faults) != 0 {
 		t.Errorf("status: %+v", s)
 	}
-	u.fails("up --l4 off", exitUnhealthy, "a lab runs already")
+	u.fails("up --l4 off", exitUnhealthy, "a lab is there already")
 	u.fails("break moon fra", exitUsage, "cannot be broken")
 	u.does("break link fra-iad loss=1%", "link fra-iad loses 1%")
 	u.says("status", exitUnhealthy, "broken: link fra-iad loses 1%")
@@ -284,9 +289,9 @@ func TestLabKilled(t *testing.T) {
 	}
 	kill(t, f.PID)
 	for _, command := range []string{"status", "break node fra-edge2", "heal"} {
-		u.fails(command, exitUnreachable, "is dead; remove what is left with: edgectl lab down")
+		u.fails(command, exitUnreachable, "is dead; remove what is left with: edgectl lab down --prefix "+u.prefix)
 	}
-	u.fails("up", exitUnhealthy, "a lab runs already")
+	u.fails("up", exitUnhealthy, "a lab is there already")
 	u.does("down", "its owner was gone: removed namespace "+u.prefix+"-fra-edge1", "the lab "+u.prefix+" is gone")
 	if err := shell.Wait(); err == nil {
 		t.Error("the shell lives")

@@ -102,6 +102,10 @@ type Response struct {
 	// returned io.EOF. nil: there is none.
 	Trailer func() Header
 
+	// Last asks the client to come again on another connection: this one takes no
+	// more requests.
+	Last bool
+
 	// Stream is the byte stream that follows a 101 (or a 2xx to an extended
 	// CONNECT). When it is set Body is nil, and the receiver closes it.
 	Stream io.ReadWriteCloser

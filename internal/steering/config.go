@@ -42,7 +42,6 @@ type DrainConfig struct {
 	GShut   *bool          `json:"gshut,omitempty" yaml:"gshut"`                                       // GRACEFUL_SHUTDOWN (RFC 8326); default true
 	Prepend *int           `json:"prepend,omitempty" yaml:"prepend" jsonschema:"minimum=0,maximum=10"` // how often this AS is repeated more while draining; default 3
 	Wait    *time.Duration `json:"wait,omitempty" yaml:"wait"`                                         // from disfavour to withdraw; default 20s
-	Max     *time.Duration `json:"max,omitempty" yaml:"max"`                                           // flows in progress live until then; default 5m
 }
 
 // StabilityConfig keeps a VIP from flapping.

@@ -18,7 +18,6 @@ const (
 	DefaultWhen         = "any_backend"
 	DefaultDrainPrepend = 3
 	DefaultDrainWait    = 20 * time.Second
-	DefaultDrainMax     = 5 * time.Minute
 	DefaultRise         = 10 * time.Second
 	DefaultFall         = 3 * time.Second
 	DefaultHoldUp       = 30 * time.Second

@@ -140,10 +140,6 @@ func (c *DrainConfig) check(p *problems) {
 		p.prepend("drain.prepend", *c.Prepend)
 	}
 	p.notNegative("drain.wait", c.Wait)
-	p.notNegative("drain.max", c.Max)
-	if wait, most := orDefault(c.Wait, DefaultDrainWait), orDefault(c.Max, DefaultDrainMax); most < wait {
-		p.addf("drain.max %s is shorter than drain.wait %s", most, wait)
-	}
 }
 
 // numbers reports whether s is n decimal numbers of at most bits bits, joined

@@ -77,7 +77,7 @@ func TestValidateVIP(t *testing.T) {
 	good := steering.VIPConfig{
 		Name: "www", Prefixes: prefixes, Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.10")}, Geos: []string{"all"},
 		Announce: steering.AnnounceConfig{Mode: "shadow", When: "fraction(0.5)", Communities: []string{"65001:100"}, LargeCommunities: []string{"4200000000:1:1"}, Prepend: 10},
-		Drain:    steering.DrainConfig{Prepend: new(0), Wait: new(time.Duration(0)), Max: new(time.Duration(0))},
+		Drain:    steering.DrainConfig{Prepend: new(0), Wait: new(time.Duration(0))},
 		Guard:    steering.GuardConfig{MinOthers: new(0), LastGeo: "keep"},
 	}
 	if err := good.Validate(); err != nil {
@@ -89,7 +89,7 @@ func TestValidateVIP(t *testing.T) {
 		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::1")},
 		Geos:      []string{"all", "any"},
 		Announce:  steering.AnnounceConfig{Mode: "on", When: "often", Communities: []string{"65536:1", "65535:0", "1"}, LargeCommunities: []string{"1:1"}, Prepend: 11},
-		Drain:     steering.DrainConfig{Prepend: new(-1), Wait: new(time.Hour), Max: new(-time.Second)},
+		Drain:     steering.DrainConfig{Prepend: new(-1), Wait: new(time.Hour)},
 		Stability: steering.StabilityConfig{Rise: new(-time.Second), Fall: new(-time.Second), HoldUp: new(-time.Second), HoldDown: new(-time.Second)},
 		Guard:     steering.GuardConfig{MinOthers: new(-1), LastGeo: "stay"},
 	}
@@ -109,8 +109,6 @@ func TestValidateVIP(t *testing.T) {
 		`announce.large_communities[0]: "1:1" is not ASN:A:B, each 0-4294967295 (RFC 8092)`,
 		`announce.prepend 11 is not between 0 and 10`,
 		`drain.prepend -1 is not between 0 and 10`,
-		`drain.max -1s is negative`,
-		`drain.max -1s is shorter than drain.wait 1h0m0s`,
 		`stability.rise -1s is negative`,
 		`stability.fall -1s is negative`,
 		`stability.hold_up -1s is negative`,

@@ -117,6 +117,18 @@ func (d *Door) Elsewhere(service string) []string {
 	return d.layout.Load().plan.Services[service].Elsewhere
 }
 
+// Left reports whether all of the VIPs are off the wire after they were on it:
+// new connections to them enter at another geo.
+func (d *Door) Left(vips []string) bool {
+	plan := d.layout.Load().plan
+	for _, name := range vips {
+		if p := plan.VIP(name); p == nil || p.State != steering.Withdrawn {
+			return false
+		}
+	}
+	return len(vips) > 0
+}
+
 // Decide says where a request of client is served. It counts the request as
 // offered, and when it says Relay, as relayed.
 func (d *Door) Decide(now time.Time, service string, client netip.Addr) Decision {

@@ -78,26 +78,29 @@ func (f File) lives() bool { return f.Since != "" && startedAt(f.PID) == f.Since
 
 var (
 	// ErrNoLab means that no lab runs.
-	ErrNoLab = errors.New("no lab runs: start one with: edgectl lab up")
+	ErrNoLab = errors.New("no lab of that prefix runs")
 	// ErrUnreachable means that a lab's owner does not answer.
 	ErrUnreachable = errors.New("the lab does not answer")
 )
 
 // A Remote asks the owner of a lab.
-type Remote struct{ File }
+type Remote struct {
+	File
+	prefix string
+}
 
 // Find returns the lab of that prefix; its owner may be dead.
 func Find(prefix string) (*Remote, error) {
 	text, err := os.ReadFile(filePath(prefix))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, ErrNoLab
+		return nil, fmt.Errorf("%w: start one with: %s", ErrNoLab, Command("up", prefix))
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w; a lab belongs to root: use sudo", err)
 	case err != nil:
 		return nil, err
 	}
-	r := &Remote{}
+	r := &Remote{prefix: prefix}
 	if err := json.Unmarshal(text, &r.File); err != nil {
 		return nil, fmt.Errorf("%s: %w", filePath(prefix), err)
 	}
@@ -123,11 +126,11 @@ func (r *Remote) Ask(ctx context.Context, request string, body, answer any) erro
 	resp, err := c.Do(req)
 	switch {
 	case err != nil && !r.lives():
-		return fmt.Errorf("%w: its owner (process %d) is dead; remove what is left with: edgectl lab down", ErrUnreachable, r.PID)
+		return fmt.Errorf("%w: its owner (process %d) is dead; remove what is left with: %s", ErrUnreachable, r.PID, Command("down", r.prefix))
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: it is still coming up (process %d)", ErrUnreachable, r.PID)
 	case err != nil:
-		return fmt.Errorf("%w (process %d): %w; take it down with: edgectl lab down", ErrUnreachable, r.PID, err)
+		return fmt.Errorf("%w (process %d): %w; take it down with: %s", ErrUnreachable, r.PID, err, Command("down", r.prefix))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -152,7 +155,7 @@ func Down(ctx context.Context, prefix string) (removed []string, err error) {
 	}
 	left := spacesOf(prefix)
 	if r == nil && len(left) == 0 {
-		return nil, ErrNoLab
+		return nil, fmt.Errorf("%w: start one with: %s", ErrNoLab, Command("up", prefix))
 	}
 	for _, name := range left {
 		if err := netns.Delete(name); err != nil {

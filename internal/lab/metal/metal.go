@@ -35,6 +35,27 @@ import (
 // DefaultPrefix begins the names of a lab's namespaces.
 const DefaultPrefix = "edged-lab"
 
+// CheckPrefix reports why a prefix cannot begin the names of a lab.
+func CheckPrefix(prefix string) error {
+	for _, c := range prefix {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return fmt.Errorf("prefix %q: want lower-case letters, digits and -", prefix)
+		}
+	}
+	if prefix == "" || len(prefix) > 32 || prefix[0] == '-' {
+		return fmt.Errorf("prefix %q: want 1 to 32 lower-case letters, digits and -, and no - in front", prefix)
+	}
+	return nil
+}
+
+// Command is how edgectl is asked to do something to the lab of a prefix.
+func Command(what, prefix string) string {
+	if prefix == DefaultPrefix {
+		return "edgectl lab " + what
+	}
+	return "edgectl lab " + what + " --prefix " + prefix
+}
+
 // Options say what lab is wanted.
 type Options struct {
 	Prefix string        // of the namespaces' names; default DefaultPrefix
