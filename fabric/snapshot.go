@@ -86,8 +86,10 @@ func (f *Fabric) geo(now time.Time, c world.GeoConfig, nodes []*remote) world.Ge
 			alive = nearer(alive, rtt)
 		}
 		known = nearer(known, rtt)
-		if r.heard.After(g.Heard) {
-			g.Heard = r.heard
+		for _, t := range []time.Time{r.heard, r.pulse.arrived} {
+			if t.After(g.Heard) {
+				g.Heard = t
+			}
 		}
 		r.mu.Unlock()
 	}

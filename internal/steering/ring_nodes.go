@@ -137,12 +137,19 @@ func (s *ringStep) leads() bool {
 	return first != "" && first == s.v.World.Node
 }
 
-// alone reports whether nobody can be seen from here, neither a sibling nor
-// another geo: then it is this node that is cut off, and not all the others that
-// are dead. Without other geos nothing tells the two apart.
+// ringHears is how long ago something must have come from another geo for this node
+// to be among others. Siblings are believed dead before geos far away are: at
+// that moment silence from everywhere says it earlier.
+const ringHears = 300 * time.Millisecond
+
+// alone reports whether nobody is heard here, neither a sibling nor another geo:
+// then it is this node that is cut off, and not all the others that are dead.
+// Without other geos nothing tells the two apart.
 func (s *ringStep) alone() bool {
+	w := s.v.World
+	heard := func(g *world.Geo) bool { return g.Alive && w.At.Sub(g.Heard) < ringHears }
 	others := s.v.others()
-	if len(others) == 0 || slices.ContainsFunc(others, func(g *world.Geo) bool { return g.Alive }) {
+	if len(others) == 0 || slices.ContainsFunc(others, heard) {
 		return false
 	}
 	return !slices.ContainsFunc(s.geo.Nodes, func(n world.Node) bool { return n.Name != s.v.World.Node && s.live(n.Name) })

@@ -44,7 +44,7 @@ type Geo struct {
 
 	Alive bool          // the probes' verdict: reachable both ways now. True for this geo
 	RTT   time.Duration // to its nearest live node; 0 when never measured or this geo
-	Heard time.Time     // when a probe last came from it; zero: never
+	Heard time.Time     // when something last came from it; zero: never
 	Load  Load          // what its probes said last; zero Load when never heard
 	Nodes []Node        // by name
 	Ring  *Ring         // of its packet path, as published; nil: none

@@ -182,6 +182,36 @@ func TestConnectionsSurvive(t *testing.T) {
 	if n := b.after(t) - lost - back; n > 0 {
 		t.Errorf("%d connections broke when the ring changed and changed back", n)
 	}
+	before := b.after(t)
+
+	// A machine is cut off, and is back: what the others have stays.
+	if err := l.PullCable("fra-edge2"); err != nil {
+		t.Fatal(err)
+	}
+	pulled := time.Now()
+	within(t, 20*time.Second, "the router gives it up", func() bool { return paths(t, l) == 1 })
+	// Clients whose segments got lost send them again up to 6.4 s after the first one.
+	within(t, 20*time.Second, "all have sent again", func() bool { return time.Since(pulled) > 8*time.Second })
+	gone := b.after(t)
+	if err := l.Heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 30*time.Second, "both edges are next hops again", func() bool { return paths(t, l) == 2 })
+	ring(t, l)
+	more := b.after(t) - gone
+	t.Logf("%d connections broke while a cable was out, %d when it was back", gone-before, more)
+	if more > 0 {
+		t.Errorf("%d connections broke that were on the other machine", more)
+		for _, name := range []string{"fra-edge1", "fra-edge2"} {
+			events, err := l.Edge(name).Ask().Events(t.Context(), 0, time.Time{}, 0)
+			for _, e := range events.Events {
+				t.Logf("%s: %s %s: %s", name, e.At.Format("05.000"), e.What, e.Text)
+			}
+			if err != nil {
+				t.Log(err)
+			}
+		}
+	}
 	l4, err := l.Edge("fra-edge1").Ask().L4(t.Context())
 	if err != nil {
 		t.Fatal(err)
