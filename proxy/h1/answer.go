@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 
 	"anyedge/internal/message"
@@ -76,7 +75,7 @@ type shape struct {
 func (a *answer) shape(res *message.Response) shape {
 	s := shape{length: res.Length}
 	if res.Body == nil {
-		s.length = max(s.length, 0)
+		s.length = 0
 	}
 	switch {
 	case res.Status == http.StatusNoContent:
@@ -84,10 +83,11 @@ func (a *answer) shape(res *message.Response) shape {
 	case a.method == http.MethodHead || res.Status == http.StatusNotModified:
 		// What the content would have been; of a 304 only its maker knows.
 		s.none = true
-		if v := res.Header.Get("Content-Length"); v != "" {
+		v := res.Header.Get("Content-Length")
+		if _, ok := parseLength(v); ok {
 			s.field = v
-		} else if s.length > 0 && res.Status != http.StatusNotModified {
-			s.field = strconv.FormatInt(s.length, 10)
+		} else if res.Length > 0 && res.Status != http.StatusNotModified {
+			s.field = strconv.FormatInt(res.Length, 10)
 		}
 	case s.length >= 0 && (res.Body == nil || a.minor == 0 || !res.Header.Has("Trailer")):
 		s.field = strconv.FormatInt(s.length, 10)
@@ -123,7 +123,7 @@ func (a *answer) write(res *message.Response) error {
 		b = append(b, "Connection: keep-alive\r\n"...)
 	}
 	b = append(b, "\r\n"...)
-	if cap(b) > cap(*block) {
+	if cap(b) > cap(*block) && cap(b) <= 2*blockSize {
 		*block = b
 	}
 	if s.none || res.Body == nil {
@@ -196,11 +196,7 @@ func (a *answer) chunks(b []byte, res *message.Response) error {
 		}
 		end := errors.Is(err, io.EOF)
 		if end {
-			b = append(b, "0\r\n"...)
-			if res.Trailer != nil {
-				b = appendTrailer(b, res.Trailer())
-			}
-			b = append(b, "\r\n"...)
+			b = appendLast(b, res)
 		}
 		if len(b) > 0 {
 			if _, err := a.conn.nc.Write(b); err != nil {
@@ -215,6 +211,15 @@ func (a *answer) chunks(b []byte, res *message.Response) error {
 			return err
 		}
 	}
+}
+
+// appendLast appends the last chunk and the trailer section.
+func appendLast(b []byte, res *message.Response) []byte {
+	b = append(b, "0\r\n"...)
+	if res.Trailer != nil {
+		b = appendTrailer(b, res.Trailer())
+	}
+	return append(b, "\r\n"...)
 }
 
 // frameChunk makes a chunk of n bytes that stand chunkHead behind the end of b.
@@ -252,7 +257,7 @@ func appendFields(b []byte, h message.Header, trailers bool) []byte {
 	for i := range h {
 		switch kind(h[i].Name) {
 		case kindOther, kindExpect, kindHost, kindTE:
-			if !trailers && strings.EqualFold(h[i].Name, "Trailer") {
+			if !trailers && same(h[i].Name, "Trailer") {
 				continue
 			}
 			b = appendField(b, h[i])

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
+	"syscall"
 	"time"
 
 	"anyedge/internal/message"
@@ -25,6 +27,7 @@ const (
 	maxResponseHeader = int(256 * message.KiB)
 	maxInterim        = 32          // interim answers to one request
 	continueTimeout   = time.Second // for a 100 before the content is sent all the same
+	grace             = time.Second // for an answer when the backend takes no more content, and for the last of it behind an answer
 	keepAliveProbe    = 30 * time.Second
 )
 
@@ -57,37 +60,53 @@ func NewClient(cfg ClientConfig) *Client {
 
 // RoundTrip sends req and returns the final answer; interim ones go to
 // req.Inform. Errors, also those of the answer's content, are *message.TryError.
+//
+// A backend may close a pooled connection while a request is on its way. The
+// request is sent once more, on a new connection, when it is idempotent or no
+// byte of it was written.
 func (c *Client) RoundTrip(ctx context.Context, req *message.Request) (*message.Response, error) {
-	fail := func(sent message.Sent, err error) (*message.Response, error) {
-		return nil, &message.TryError{Sent: sent, To: c.to, Err: err}
+	if err := sendable(req); err != nil {
+		return nil, &message.TryError{Sent: message.NothingSent, To: c.to, Err: err}
 	}
+	var (
+		most   message.Sent         // that a try came to
+		cause  error                // of its failure
+		pooled = req.Protocol == "" // an upgrade keeps its connection: a new one, which is not stale
+	)
+	for {
+		bc, fresh, err := c.connect(ctx, pooled)
+		sent, again := message.NothingSent, false
+		if err == nil {
+			t := &try{client: c, conn: bc, req: req}
+			res, failure := t.run(ctx)
+			if failure == nil {
+				return res, nil
+			}
+			sent, again, err = t.sent(), !fresh && t.again(failure), failure
+			t.over(false)
+		}
+		if sent >= most || ctx.Err() != nil {
+			cause = because(ctx, err)
+		}
+		most = max(most, sent)
+		if !again || ctx.Err() != nil {
+			return nil, &message.TryError{Sent: most, To: c.to, Err: cause}
+		}
+		pooled = sent == message.NothingSent
+	}
+}
+
+// sendable returns why req cannot be written as HTTP/1.
+func sendable(req *message.Request) error {
 	switch {
 	case req.Method == "CONNECT":
-		return fail(message.NothingSent, errors.New("CONNECT cannot be forwarded"))
-	case !all(req.Method, isToken) || req.Method == "" || !isVisible(req.Target) || req.Target == "" || !isVisible(req.Authority):
-		return fail(message.NothingSent, errors.New("method, target or host have characters that no request has"))
+		return errors.New("CONNECT cannot be forwarded")
+	case req.Method == "" || !all(req.Method, isToken), req.Target == "" || !isVisible(req.Target), !isVisible(req.Authority), !all(req.Protocol, isValue):
+		return errors.New("method, target, host or protocol have characters that no request has")
 	case req.Protocol != "" && req.Body != nil:
-		return fail(message.NothingSent, errors.New("upgrade with content cannot be forwarded"))
+		return errors.New("upgrade with content cannot be forwarded")
 	}
-	for {
-		bc, fresh, err := c.connect(ctx)
-		if err != nil {
-			return fail(message.NothingSent, because(ctx, err))
-		}
-		t := &try{client: c, conn: bc, req: req}
-		res, err := t.run(ctx)
-		if err == nil {
-			return res, nil
-		}
-		sent := t.sent()
-		err = because(ctx, err)
-		t.abandon()
-		// A pooled connection may have been closed while it was idle.
-		if sent == message.NothingSent && !fresh && ctx.Err() == nil && t.again() {
-			continue
-		}
-		return fail(sent, err)
-	}
+	return nil
 }
 
 // because returns why ctx ended if it did, else err.
@@ -98,16 +117,21 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
-// connect returns a pooled connection, or a new one.
-func (c *Client) connect(ctx context.Context) (bc *backendConn, fresh bool, err error) {
-	if bc := c.pool.get(); bc != nil {
-		return bc, false, nil
+// connect returns a connection that was pooled, if one may be, or a new one.
+func (c *Client) connect(ctx context.Context, pooled bool) (bc *backendConn, fresh bool, err error) {
+	if ctx.Err() != nil {
+		return nil, false, ctx.Err()
+	}
+	if pooled {
+		if bc := c.pool.get(); bc != nil {
+			return bc, false, nil
+		}
 	}
 	nc, err := c.dialer.DialContext(ctx, "tcp", c.addr)
 	if err != nil {
 		return nil, true, err
 	}
-	return &backendConn{nc: nc, in: reader{from: nc}}, true, nil
+	return newBackendConn(nc), true, nil
 }
 
 // Close closes idle connections; those in use are closed when their exchange
@@ -115,23 +139,22 @@ func (c *Client) connect(ctx context.Context) (bc *backendConn, fresh bool, err 
 func (c *Client) Close() { c.pool.close() }
 
 // parseAnswer reads the head of an answer to a request of method (RFC 9112
-// sections 4 to 6). Its strings share memory with s.
-func parseAnswer(s, method string) (*message.Response, *frame, int, error) {
+// sections 4 to 6) into res. Its strings share memory with s.
+func parseAnswer(res *message.Response, s, method string) (f frame, minor int, err error) {
 	minor, status, fields, err := parseStatus(s)
 	if err != nil {
-		return nil, nil, 0, err
+		return f, 0, err
 	}
-	res := &message.Response{Status: status, Length: -1}
+	*res = message.Response{Status: status, Length: -1}
 	if res.Header, err = parseFields(fields); err != nil {
-		return nil, nil, 0, err
+		return f, 0, err
 	}
-	f, err := cutFrame(&res.Header, false)
-	if err != nil {
-		return nil, nil, 0, err
+	if f, err = cutFrame(&res.Header, false); err != nil {
+		return f, 0, err
 	}
 	switch {
 	case f.chunked && minor == 0:
-		return nil, nil, 0, errors.New("HTTP/1.0 has no Transfer-Encoding")
+		return f, 0, errors.New("HTTP/1.0 has no Transfer-Encoding")
 	case method == "HEAD" || status < 200 || status == 204 || status == 304:
 		if f.length >= 0 && status >= 200 && status != 204 {
 			res.Header.Add("Content-Length", f.lengthText)
@@ -140,36 +163,28 @@ func parseAnswer(s, method string) (*message.Response, *frame, int, error) {
 	case f.length >= 0:
 		res.Length = f.length
 	}
-	return res, &f, minor, nil
+	return f, minor, nil
 }
+
+var errNoAnswer = errors.New("the answer is not HTTP/1")
 
 // parseStatus reads the status line.
 func parseStatus(s string) (minor, status int, fields string, err error) {
 	const prefix = len("HTTP/1.1 200")
-	bad := errors.New("the answer is not HTTP/1")
-	if len(s) < prefix+2 || s[:7] != "HTTP/1." || s[7] < '0' || s[7] > '9' || s[8] != ' ' {
-		return 0, 0, "", bad
+	if len(s) < prefix || s[:7] != "HTTP/1." || s[7] < '0' || s[7] > '9' || s[8] != ' ' {
+		return 0, 0, "", errNoAnswer
 	}
 	for _, c := range []byte(s[9:prefix]) {
 		if c < '0' || c > '9' {
-			return 0, 0, "", bad
+			return 0, 0, "", errNoAnswer
 		}
 		status = status*10 + int(c-'0')
 	}
-	line, fields, ok := cutLine(s[prefix:])
-	if !ok || status < 100 || line != "" && line[0] != ' ' || !all(line, isValue) || len(fields) < 2 {
-		return 0, 0, "", bad
+	reason, fields, ok := strings.Cut(s[prefix:], "\r\n")
+	if !ok || status < 100 || reason != "" && reason[0] != ' ' || !all(reason, isValue) || len(fields) < 2 {
+		return 0, 0, "", errNoAnswer
 	}
 	return min(int(s[7]-'0'), 1), status, fields[:len(fields)-2], nil
-}
-
-func cutLine(s string) (line, rest string, ok bool) {
-	for i := range len(s) - 1 {
-		if s[i] == '\r' && s[i+1] == '\n' {
-			return s[:i], s[i+2:], true
-		}
-	}
-	return s, "", false
 }
 
 // answerBody is the content of an answer; it gives its connection back at its
@@ -192,15 +207,18 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.end = io.EOF
 		b.try.over(b.content.over())
-	default:
-		if b.try.upload != nil {
-			err = b.try.upload.cause(err)
+		if b.content.open && b.try.upload != nil && b.try.upload.reset() {
+			b.end = b.broken(syscall.ECONNRESET)
 		}
-		err = because(b.try.ctx, err)
-		b.end = &message.TryError{Sent: message.Answered, To: b.try.client.to, Err: fmt.Errorf("the answer broke off: %w", err)}
-		b.try.abandon()
+	default:
+		b.end = b.broken(because(b.try.ctx, b.try.cause(err)))
+		b.try.over(false)
 	}
 	return n, b.end
+}
+
+func (b *answerBody) broken(err error) error {
+	return &message.TryError{Sent: message.Answered, To: b.try.client.to, Err: fmt.Errorf("the answer broke off: %w", err)}
 }
 
 // Close ends the connection when the content has not ended.
@@ -213,4 +231,12 @@ func (b *answerBody) Close() error {
 }
 
 // Ready returns how many bytes Read gives without waiting, at least.
-func (b *answerBody) Ready() int { return b.content.ready() }
+func (b *answerBody) Ready() int {
+	if b.end != nil { // the connection may be another exchange's
+		return 0
+	}
+	return b.content.ready()
+}
+
+// trailer is the answer's Trailer.
+func (b *answerBody) trailer() message.Header { return b.content.trailer }

@@ -41,7 +41,7 @@ type conn struct {
 	watch       watch
 
 	mu      sync.Mutex // guards what follows, with the read deadline
-	waiting bool       // for a request
+	waiting bool       // for a request, or the TLS handshake before the first
 	severed bool
 }
 
@@ -62,7 +62,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 
 // serve answers requests until the connection ends.
 func (c *conn) serve() {
-	defer c.nc.Close() //nolint:errcheck // it has ended
+	defer c.close()
 	defer func() {
 		if v := recover(); v != nil {
 			c.server.log.Error("panic while answering", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
@@ -96,8 +96,9 @@ func (c *conn) handshake() bool {
 		return true
 	}
 	c.secure = true
-	_ = c.nc.SetDeadline(time.Now().Add(c.server.headerTimeout))
-	if err := t.HandshakeContext(c.server.base); err != nil {
+	_ = c.nc.SetWriteDeadline(time.Now().Add(c.server.headerTimeout))
+	err := c.wait(c.server.headerTimeout, func() error { return t.HandshakeContext(c.server.base) })
+	if err != nil {
 		c.server.log.Debug("TLS handshake failed", "peer", c.peer, "err", err)
 		return false
 	}
@@ -106,20 +107,30 @@ func (c *conn) handshake() bool {
 
 // await waits for the first bytes of a request, and reports whether they came.
 func (c *conn) await(d time.Duration) bool {
-	if c.in.buffered() > 0 {
-		return true
+	var err error
+	if c.in.buffered() == 0 {
+		c.in.shrink()
+		err = c.wait(d, c.in.fill)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return err == nil && !c.severed
+}
+
+// wait has read wait for the client, at most for a time or until the server
+// closes connections without a request.
+func (c *conn) wait(d time.Duration, read func() error) error {
 	c.mu.Lock()
 	c.waiting = true
 	err := c.nc.SetReadDeadline(c.server.until(time.Now().Add(d)))
 	c.mu.Unlock()
 	if err == nil {
-		err = c.in.fill()
+		err = read()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = false
-	return err == nil && !c.severed
+	return err
 }
 
 // until returns t, or when the server closes connections without a request.
@@ -158,6 +169,13 @@ func (c *conn) sever() {
 		_ = t.SetLinger(0)
 	}
 	_ = raw.Close()
+}
+
+// close ends the connection; nobody reads from it any more.
+func (c *conn) close() {
+	_ = c.nc.Close()
+	c.in.r = c.in.w
+	c.in.release()
 }
 
 // deadline sets that of reads; zero for none.
@@ -222,18 +240,8 @@ func (c *conn) linger() {
 func (c *conn) exchange(h *head) bool {
 	ctx, cancel := context.WithCancelCause(c.server.base)
 	defer cancel(errExchangeOver)
-	req := &message.Request{
-		Version: message.HTTP1, Method: h.method, Scheme: "http", Authority: h.authority, Target: h.target,
-		Protocol: h.frame.protocol, Header: h.header,
-		Peer: c.peer, Local: c.local, Received: time.Now(),
-	}
-	if c.secure {
-		req.Scheme = "https"
-	}
 	a := &answer{conn: c, minor: h.minor, method: h.method}
-	if h.minor > 0 {
-		req.Inform = a.inform
-	}
+	req := c.request(h, a)
 	var src *source
 	c.watch.begin(cancel)
 	if h.hasContent() {
@@ -250,9 +258,8 @@ func (c *conn) exchange(h *head) bool {
 		defer req.Body.Close() //nolint:errcheck // it ends reads
 	}
 	a.last = !h.keepAlive() || c.server.last() || src != nil && !src.over()
-	if err == nil && res.Stream == nil && (res.Status < 200 || res.Status > 999) {
-		err = fmt.Errorf("%d is not the status of a final answer", res.Status)
-		res.Close()
+	if err == nil {
+		err = checkFinal(req, res)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -267,6 +274,7 @@ func (c *conn) exchange(h *head) bool {
 		c.upgrade(ctx, a, res, req.Protocol)
 		return false
 	}
+	a.last = a.last || res.Last
 	if err := a.write(res); err != nil {
 		c.server.log.Debug("answer broke off", "method", h.method, "target", h.target, "err", err)
 		c.sever()
@@ -279,11 +287,40 @@ func (c *conn) exchange(h *head) bool {
 	if src != nil {
 		src.end()
 	}
-	if a.last || !c.watch.clean() {
+	if a.last || !c.watch.clean() && c.in.buffered() == 0 {
 		c.linger()
 		return false
 	}
 	return true
+}
+
+// request returns what the head says.
+func (c *conn) request(h *head, a *answer) *message.Request {
+	req := &message.Request{
+		Version: message.HTTP1, Method: h.method, Scheme: "http", Authority: h.authority, Target: h.target,
+		Protocol: h.frame.protocol, Header: h.header,
+		Peer: c.peer, Local: c.local, Received: time.Now(),
+	}
+	if c.secure {
+		req.Scheme = "https"
+	}
+	if h.minor > 0 {
+		req.Inform = a.inform
+	}
+	return req
+}
+
+// checkFinal closes res when it cannot be the final answer to req.
+func checkFinal(req *message.Request, res *message.Response) error {
+	switch {
+	case res.Stream != nil && req.Protocol == "":
+		res.Close()
+		return errors.New("a stream is no answer to a request without upgrade")
+	case res.Stream == nil && (res.Status < 200 || res.Status > 999):
+		res.Close()
+		return fmt.Errorf("%d is not the status of a final answer", res.Status)
+	}
+	return nil
 }
 
 // upgrade answers with a byte stream, and pipes until it ends.

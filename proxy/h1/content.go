@@ -24,6 +24,7 @@ type content struct {
 	state   chunkState
 	extra   int // bytes of chunk extensions so far
 	trailer message.Header
+	failed  error // nothing behind it can be told apart
 }
 
 type chunkState uint8
@@ -41,12 +42,17 @@ const lastChunk = "\r\n0\r\n\r\n"
 // Read returns io.EOF with the last bytes or behind them, and
 // io.ErrUnexpectedEOF when the connection ends before.
 func (c *content) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
 	switch {
+	case len(p) == 0:
+		return 0, nil
+	case c.failed != nil:
+		return 0, c.failed
 	case c.chunked:
-		return c.readChunk(p)
+		n, err := c.readChunks(p)
+		if err != nil && !errors.Is(err, io.EOF) {
+			c.failed = err
+		}
+		return n, err
 	case c.open:
 		return c.in.read(p)
 	case c.left == 0:
@@ -80,35 +86,66 @@ func early(err error) error {
 	return err
 }
 
-func (c *content) readChunk(p []byte) (int, error) {
-	for {
+// readChunks reads chunks into p as far as it need not wait for the next one: a
+// chunk of a byte must not cost a read of its own.
+func (c *content) readChunks(p []byte) (n int, err error) {
+	for n < len(p) && (n == 0 || c.more()) {
 		switch c.state {
 		case chunkSize:
-			if err := c.size(); err != nil {
-				return 0, early(err)
+			err = early(c.size())
+		case chunkData:
+			var m int
+			m, err = c.take(p[n:])
+			n += m
+			if err == nil && c.left == 0 {
+				c.state = chunkEnd
 			}
 		case chunkEnd:
-			line, err := c.in.line(1)
-			if err != nil || len(line) > 0 {
-				return 0, early(orElse(err, errors.New("a chunk is longer than its size")))
-			}
-			c.state = chunkSize
+			err = early(c.endChunk())
 		case chunksOver:
-			return 0, io.EOF
-		case chunkData:
-			n, err := c.take(p)
-			if err != nil || c.left > 0 {
-				return n, err
-			}
-			c.state = chunkEnd
-			if b := c.in; bytes.HasPrefix(b.buf[b.r:b.w], []byte(lastChunk)) {
-				b.r += len(lastChunk)
-				c.state = chunksOver
-				return n, io.EOF
-			}
-			return n, nil
+			err = io.EOF
+		}
+		if err != nil {
+			return n, err
 		}
 	}
+	if b := c.in; c.atLastChunk() {
+		b.r += len(lastChunk)
+		c.state = chunksOver
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// more reports whether the next step of a content with chunks gives data, or an
+// error, without waiting.
+func (c *content) more() bool {
+	there := c.in.buf[c.in.r:c.in.w]
+	switch c.state {
+	case chunkSize: // the last chunk has a trailer section to wait for
+		return len(there) > 0 && there[0] != '0' && bytes.IndexByte(there, '\n') >= 0
+	case chunkData:
+		return len(there) > 0
+	case chunkEnd:
+		return len(there) >= len("\r\n") && !c.atLastChunk()
+	case chunksOver:
+	}
+	return true
+}
+
+// atLastChunk reports whether the content's end is there, behind data.
+func (c *content) atLastChunk() bool {
+	return c.state == chunkEnd && bytes.HasPrefix(c.in.buf[c.in.r:c.in.w], []byte(lastChunk))
+}
+
+// endChunk reads the CRLF behind data.
+func (c *content) endChunk() error {
+	line, err := c.in.line(1)
+	if err != nil || len(line) > 0 {
+		return orElse(err, errors.New("a chunk is longer than its size"))
+	}
+	c.state = chunkSize
+	return nil
 }
 
 func orElse(err, other error) error {

@@ -21,6 +21,7 @@ var errNoStartLine = errors.New("there is no start line")
 const (
 	isToken = 1 << iota // in a token
 	isValue             // in a field's value
+	isHost              // in a registered name (RFC 3986 section 3.2.2)
 )
 
 var classes = func() (t [256]uint8) {
@@ -30,6 +31,9 @@ var classes = func() (t [256]uint8) {
 			t[c] = isToken | isValue
 		case c == '\t', c >= ' ' && c != 0x7f:
 			t[c] = isValue
+		}
+		if c > ' ' && c < 0x7f && strings.IndexByte("\"#/:<>?@[\\]^`{|}", byte(c)) < 0 {
+			t[c] |= isHost
 		}
 	}
 	return t
@@ -44,6 +48,10 @@ func all(s string, class uint8) bool {
 	}
 	return true
 }
+
+// same compares without regard to the case of ASCII letters. strings.EqualFold
+// alone knows other letters that fold to k and s.
+func same(s, ascii string) bool { return len(s) == len(ascii) && strings.EqualFold(s, ascii) }
 
 // parseFields reads field lines that each end with CRLF (RFC 9112 section 5).
 // The fields share memory with s.
@@ -98,7 +106,8 @@ type frame struct {
 	expect     string
 }
 
-// errUnknownCoding is for a Transfer-Encoding that is not chunked alone.
+// errUnknownCoding is for a Transfer-Encoding that ends with chunked, but has
+// another coding before it.
 var errUnknownCoding = errors.New("a transfer coding other than chunked is not known here")
 
 // cutFrame takes the fields out of h that say something about the connection or
@@ -106,8 +115,7 @@ var errUnknownCoding = errors.New("a transfer coding other than chunked is not k
 // only.
 func cutFrame(h *message.Header, request bool) (frame, error) {
 	f := frame{length: -1}
-	var named []string
-	codings := 0
+	var named, codings []string
 	kept := (*h)[:0]
 	for _, x := range *h {
 		keep := false
@@ -118,10 +126,7 @@ func cutFrame(h *message.Header, request bool) (frame, error) {
 		case kindLength:
 			err = f.setLength(x.Value)
 		case kindCoding:
-			codings++
-			if f.chunked = strings.EqualFold(x.Value, "chunked"); !f.chunked {
-				err = errUnknownCoding
-			}
+			codings = append(codings, x.Value)
 		case kindUpgrade:
 			if f.protocol == "" {
 				f.protocol, _, _ = strings.Cut(x.Value, ",")
@@ -134,7 +139,8 @@ func cutFrame(h *message.Header, request bool) (frame, error) {
 		case kindTE:
 			x, keep = message.Field{Name: "TE", Value: "trailers"}, wantsTrailers(x.Value)
 		case kindExpect:
-			f.expect, keep = x.Value, true
+			f.expectation(x.Value)
+			keep = x.Value != ""
 		case kindOther:
 			keep = true
 		}
@@ -146,16 +152,45 @@ func cutFrame(h *message.Header, request bool) (frame, error) {
 		}
 	}
 	*h = kept
+	switch {
+	case len(named) > maxFields: // each is looked for in every field
+		return f, errors.New("too many fields are named by Connection")
+	case len(codings) > 0 && f.length >= 0:
+		return f, errors.New("both Transfer-Encoding and Content-Length are given")
+	}
 	for _, name := range named {
 		h.Del(name)
 	}
-	switch {
-	case codings > 1:
-		return f, errors.New("Transfer-Encoding is given twice")
-	case codings > 0 && f.length >= 0:
-		return f, errors.New("both Transfer-Encoding and Content-Length are given")
+	return f, f.setCoding(codings)
+}
+
+// setCoding reads the values of Transfer-Encoding (RFC 9112 section 6.1).
+func (f *frame) setCoding(values []string) error {
+	if len(values) == 0 {
+		return nil
 	}
-	return f, nil
+	list := strings.Join(values, ",")
+	if f.chunked = same(list, "chunked"); f.chunked {
+		return nil
+	}
+	chunked, last := 0, false
+	for t := range strings.SplitSeq(list, ",") {
+		if last = same(strings.Trim(t, " \t"), "chunked"); last {
+			chunked++
+		}
+	}
+	if chunked == 1 && last {
+		return errUnknownCoding
+	}
+	return errors.New("Transfer-Encoding does not end with one chunked") // section 6.3
+}
+
+// expectation reads a value of Expect.
+func (f *frame) expectation(value string) {
+	if f.expect != "" {
+		value = f.expect + ", " + value
+	}
+	f.expect = value
 }
 
 // connection reads a value of Connection and adds what it names to named.
@@ -163,13 +198,13 @@ func (f *frame) connection(named []string, value string) []string {
 	for t := range strings.SplitSeq(value, ",") {
 		switch t = strings.Trim(t, " \t"); {
 		case t == "":
-		case strings.EqualFold(t, "close"):
+		case same(t, "close"):
 			f.close = true
-		case strings.EqualFold(t, "keep-alive"):
+		case same(t, "keep-alive"):
 			f.keep = true
-		case strings.EqualFold(t, "upgrade"):
+		case same(t, "upgrade"):
 			f.upgrade = true
-		case strings.EqualFold(t, "TE"): // handled by its value
+		case same(t, "TE"): // handled by its value
 		default:
 			named = append(named, t)
 		}
@@ -206,7 +241,7 @@ func parseLength(s string) (int64, bool) {
 
 func wantsTrailers(te string) bool {
 	for t := range strings.SplitSeq(te, ",") {
-		if strings.EqualFold(strings.Trim(t, " \t"), "trailers") {
+		if same(strings.Trim(t, " \t"), "trailers") {
 			return true
 		}
 	}

@@ -4,8 +4,9 @@
 // A [Server] answers the requests on connections that are handed to it, after
 // TLS or before its handshake, by a message.RoundTripper; a [Client] is a
 // message.RoundTripper that asks one backend over pooled connections. The
-// package knows no route, no backend's health and no geo, and retries nothing
-// of which a byte may have been read.
+// package knows no route, no backend's health and no geo. It sends a request again
+// only when no byte of it was written, or when it is idempotent and its pooled
+// connection was closed without an answer.
 //
 // One goroutine serves a connection: it parses, calls the RoundTripper and
 // writes the answer. The order of field lines and the spelling of their names

@@ -13,47 +13,53 @@ type backendConn struct {
 	nc    net.Conn
 	in    reader
 	since time.Time // that it is idle
+	abort func()    // ends every read and write, for good
+
+	raw     syscall.RawConn
+	look    func(fd uintptr) bool // sets waiting
+	waiting bool                  // for a request: open, and nothing to be read
 
 	mu      sync.Mutex // guards what follows, with the deadlines
-	aborted bool       // for good: the exchange was given up
+	aborted bool       // the exchange was given up
 }
 
-// deadline sets that of reads, unless the exchange was given up.
+// newBackendConn returns nc for its first exchange. What every exchange needs
+// is made once.
+func newBackendConn(nc net.Conn) *backendConn {
+	b := &backendConn{nc: nc, in: reader{from: nc}}
+	b.abort = func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.aborted = true
+		_ = b.nc.SetDeadline(past)
+	}
+	if sc, ok := nc.(syscall.Conn); ok {
+		b.raw, _ = sc.SyscallConn() // nil: never used again
+	}
+	b.look = func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		b.waiting = err == syscall.EAGAIN
+		return true
+	}
+	return b
+}
+
+// deadline sets that of reads and writes, unless the exchange was given up; zero
+// for none.
 func (b *backendConn) deadline(t time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.aborted {
-		_ = b.nc.SetReadDeadline(t)
+		_ = b.nc.SetDeadline(t)
 	}
-}
-
-// abort ends every read and write.
-func (b *backendConn) abort() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.aborted = true
-	_ = b.nc.SetDeadline(past)
 }
 
 // dead reports whether an idle connection cannot be used: its peer has closed
 // it, or sent what nobody asked for.
 func (b *backendConn) dead() bool {
-	sc, ok := b.nc.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return true
-	}
-	alive := false
-	err = raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		alive = err == syscall.EAGAIN //nolint:errorlint // a syscall's own
-		return true
-	})
-	return err != nil || !alive
+	b.waiting = false
+	return b.raw == nil || b.raw.Read(b.look) != nil || !b.waiting
 }
 
 // A pool keeps idle connections; the last one used is the first one used again,

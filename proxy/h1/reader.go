@@ -73,6 +73,13 @@ func (b *reader) receive(p []byte) (int, error) {
 	return n, err
 }
 
+// shrink gives up a buffer that one large head made, once it holds nothing.
+func (b *reader) shrink() {
+	if len(b.buf) > bufferSize {
+		b.release()
+	}
+}
+
 // release gives the buffer up as long as it holds nothing.
 func (b *reader) release() {
 	if b.r == b.w && b.buf != nil {
@@ -106,53 +113,75 @@ func (b *reader) read(p []byte) (int, error) {
 func (b *reader) wholeHead() bool { return bytes.Contains(b.buf[b.r:b.w], []byte("\r\n\r\n")) }
 
 // head returns a start line and a header section, up to and with the empty line
-// (RFC 9112 section 2.1); it is valid until the next read. One empty line before it is skipped
-// (section 2.2). limit is in bytes.
+// (RFC 9112 section 2.1); it is valid until the next read. One empty line before
+// it is skipped (section 2.2). limit is in bytes.
 func (b *reader) head(limit int) ([]byte, error) {
-	scanned, start, lines := 0, 0, 0 // in bytes behind b.r
-	skipped := false
+	var s headScan
 	for {
-		for {
-			i := bytes.IndexByte(b.buf[b.r+scanned:b.w], '\n')
-			if i < 0 {
-				scanned = b.buffered()
-				break
-			}
-			end := scanned + i // of the line's LF
-			scanned = end + 1
-			if end == start || b.buf[b.r+end-1] != '\r' {
-				return nil, errBareLF
-			}
-			switch empty := end-1 == start; {
-			case empty && lines == 0 && skipped:
-				return nil, errNoStartLine
-			case empty && lines == 0:
-				skipped = true
-				b.r += scanned
-				scanned, start = 0, 0
-				continue
-			case empty && scanned > limit:
-				return nil, errHeadTooLarge
-			case empty:
-				head := b.buf[b.r : b.r+scanned]
-				b.r += scanned
-				return head, nil
-			}
-			start = scanned
-			if lines++; lines > maxFields+1 {
-				return nil, errTooMany
-			}
-		}
-		if b.buffered() > limit {
-			if lines == 0 {
-				return nil, errLineTooLong
-			}
-			return nil, errHeadTooLarge
+		head, err := s.next(b, limit)
+		if head != nil || err != nil {
+			return head, err
 		}
 		if err := b.fill(); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// A headScan is how far a reader has looked for the end of a head, in bytes
+// behind b.r.
+type headScan struct {
+	at, line int // line is where the one that at stands in begins
+	lines    int // before it
+	skipped  bool
+}
+
+// next returns the head when it is whole, nil when more must come.
+func (s *headScan) next(b *reader, limit int) ([]byte, error) {
+	for {
+		i := bytes.IndexByte(b.buf[b.r+s.at:b.w], '\n')
+		if i < 0 {
+			s.at = b.buffered()
+			return nil, s.over(limit)
+		}
+		end := s.at + i // of the line's LF
+		s.at = end + 1
+		if end == s.line || b.buf[b.r+end-1] != '\r' {
+			return nil, errBareLF
+		}
+		switch empty := end-1 == s.line; {
+		case empty && s.lines > 0:
+			if err := s.over(limit); err != nil {
+				return nil, err
+			}
+			head := b.buf[b.r : b.r+s.at]
+			b.r += s.at
+			return head, nil
+		case empty && s.skipped:
+			return nil, errNoStartLine
+		case empty:
+			b.r += s.at
+			*s = headScan{skipped: true}
+		case s.lines == 0 && s.at > limit:
+			return nil, errLineTooLong
+		case s.lines > maxFields:
+			return nil, errTooMany
+		default:
+			s.line = s.at
+			s.lines++
+		}
+	}
+}
+
+// over returns an error when what was looked at is too much.
+func (s *headScan) over(limit int) error {
+	switch {
+	case s.at <= limit:
+		return nil
+	case s.lines == 0:
+		return errLineTooLong
+	}
+	return errHeadTooLarge
 }
 
 // line returns the next line without its CRLF; it is valid until the next read.
@@ -161,8 +190,11 @@ func (b *reader) line(limit int) ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(b.buf[b.r+scanned:b.w], '\n'); i >= 0 {
 			end := b.r + scanned + i
-			if end == b.r || b.buf[end-1] != '\r' {
+			switch {
+			case end == b.r || b.buf[end-1] != '\r':
 				return nil, errBareLF
+			case end-b.r > limit:
+				return nil, errHeadTooLarge
 			}
 			line := b.buf[b.r : end-1]
 			b.r = end + 1

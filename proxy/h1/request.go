@@ -3,6 +3,7 @@ package h1
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"anyedge/internal/message"
@@ -60,19 +61,26 @@ func (h *head) line(line string) *refusal {
 	switch {
 	case !ok1 || !ok2 || method == "" || !all(method, isToken):
 		return refuse(400, "the request line is malformed")
-	case version == "HTTP/1.1":
-		h.minor = 1
 	case version == "HTTP/1.0":
-	case len(version) == len("HTTP/1.1") && strings.HasPrefix(version, "HTTP/") && version[6] == '.' && version[5] != '0':
-		return refuse(505, "%.8q is not spoken here", version)
-	default:
+	case !isVersion(version):
 		return refuse(400, "the request line does not end with a version")
+	case version[5] != '1':
+		return refuse(505, "%.8q is not spoken here", version)
+	default: // a later minor version is read as the last one known (RFC 9110 section 2.5)
+		h.minor = 1
 	}
-	if !isVisible(target) {
+	if !isVisible(target) || strings.Contains(target, "#") {
+		// A fragment is none of a target; who reads on behind it sees another path.
 		return refuse(400, "the request target has a character that must be percent-encoded")
 	}
 	h.method = method
 	return h.setTarget(target)
+}
+
+// isVersion reports whether s is HTTP/DIGIT.DIGIT.
+func isVersion(s string) bool {
+	digit := func(c byte) bool { return c >= '0' && c <= '9' }
+	return len(s) == len("HTTP/1.1") && s[:5] == "HTTP/" && digit(s[5]) && s[6] == '.' && digit(s[7])
 }
 
 // isVisible reports whether s is printable ASCII without white space.
@@ -89,6 +97,9 @@ func isVisible(s string) bool {
 func (h *head) setTarget(target string) *refusal {
 	switch {
 	case h.method == "CONNECT":
+		if port, ok := authorityPort(target); !ok || port == "" {
+			return refuse(400, "the request target of CONNECT is not HOST:PORT")
+		}
 		h.target, h.authority = target, target
 	case strings.HasPrefix(target, "/"), target == "*" && h.method == "OPTIONS":
 		h.target = target
@@ -97,7 +108,7 @@ func (h *head) setTarget(target string) *refusal {
 		if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
 			return refuse(400, "the request target is neither a path nor a http URL")
 		}
-		i := strings.IndexAny(rest, "/?#")
+		i := strings.IndexAny(rest, "/?")
 		switch {
 		case i < 0 && h.method == "OPTIONS":
 			h.authority, h.target = rest, "*"
@@ -108,43 +119,78 @@ func (h *head) setTarget(target string) *refusal {
 		default:
 			h.authority, h.target = rest[:i], "/"+rest[i:]
 		}
-		if h.authority == "" {
+		if _, ok := authorityPort(h.authority); !ok {
 			return refuse(400, "the request target names no host")
 		}
 	}
-	if h.target == "" {
-		return refuse(400, "there is no request target")
-	}
 	return nil
+}
+
+// authorityPort reads HOST[:PORT] without user information (RFC 9110 section
+// 4.2.4), and reports whether it is that.
+func authorityPort(s string) (port string, ok bool) {
+	var host string
+	if rest, bracketed := strings.CutPrefix(s, "["); bracketed {
+		host, port, ok = strings.Cut(rest, "]")
+		a, err := netip.ParseAddr(host)
+		ok = ok && err == nil && a.Is6() && a.Zone() == ""
+	} else {
+		if i := strings.IndexByte(s, ':'); i >= 0 {
+			host, port = s[:i], s[i:]
+		} else {
+			host = s
+		}
+		ok = host != "" && all(host, isHost)
+	}
+	if port != "" {
+		ok = ok && port[0] == ':' && strings.Trim(port, "0123456789") == ":"
+		port = port[1:]
+	}
+	return port, ok
 }
 
 // check looks at what the fields must say together.
 func (h *head) check() *refusal {
 	f := &h.frame
+	_, valid := authorityPort(f.host)
 	switch {
 	case f.hosts > 1:
 		return refuse(400, "Host is given twice")
 	case f.hosts == 0 && h.minor > 0:
 		return refuse(400, "there is no Host")
+	case f.host != "" && !valid:
+		return refuse(400, "Host is no HOST[:PORT]")
 	case f.chunked && h.minor == 0:
 		return refuse(400, "HTTP/1.0 has no Transfer-Encoding")
-	case f.expect != "" && !strings.EqualFold(f.expect, "100-continue"):
+	case f.expect != "" && !same(f.expect, "100-continue"):
 		return refuse(417, "only 100-continue can be expected")
 	}
 	if h.authority == "" { // an absolute target or CONNECT says it (section 3.2.2)
 		h.authority = f.host
 	}
-	if !f.upgrade || h.minor == 0 || f.chunked || f.length > 0 || strings.EqualFold(f.protocol, "h2c") {
-		// h2c: a backend that took it would read the client's next bytes as requests
-		// that nobody has seen (RFC 9113 appendix B).
+	if !f.upgrade || h.minor == 0 || f.chunked || f.length > 0 || !isSwitchable(f.protocol) {
 		f.protocol = ""
 	}
 	return nil
 }
 
-// keepAlive reports whether the client wants to send more requests (section 9.3).
+// isSwitchable reports whether a connection may change to a protocol. A backend
+// that took one that carries HTTP would read the client's next bytes as requests
+// that nobody has seen (RFC 9113 appendix B).
+func isSwitchable(protocol string) bool {
+	name, version, _ := strings.Cut(protocol, "/")
+	for _, s := range []string{"", "h2c", "h2", "http", "tls"} {
+		if same(name, s) {
+			return false
+		}
+	}
+	return all(name, isToken) && all(version, isToken)
+}
+
+// keepAlive reports whether the client wants to send more requests (section
+// 9.3). What follows a CONNECT may be bytes for the tunnel.
 func (h *head) keepAlive() bool {
-	return !h.frame.close && (h.minor > 0 || h.frame.keep)
+	return !h.frame.close && (h.minor > 0 || h.frame.keep) && h.method != "CONNECT"
 }
 
 // hasContent reports whether content follows.

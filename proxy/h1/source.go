@@ -3,7 +3,6 @@ package h1
 import (
 	"errors"
 	"io"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +26,7 @@ type source struct {
 func newSource(c *conn, h *head, a *answer) *source {
 	s := &source{conn: c, content: content{in: &c.in, chunked: h.frame.chunked, left: h.frame.length}}
 	s.changed.L = &s.mu
-	if h.minor > 0 && strings.EqualFold(h.frame.expect, "100-continue") && c.in.buffered() == 0 {
+	if h.minor > 0 && same(h.frame.expect, "100-continue") && c.in.buffered() == 0 {
 		s.proceed = sync.OnceFunc(a.proceed)
 	}
 	_ = c.deadline(time.Time{}) // a dead connection shows when it is read
@@ -48,18 +47,18 @@ func (s *source) Read(p []byte) (int, error) {
 	}
 	n, err := s.content.Read(p)
 	s.mu.Lock()
-	s.reading = false
-	over := errors.Is(err, io.EOF) && !s.complete
-	s.complete = s.complete || over
-	s.changed.Broadcast()
-	closed := s.closed
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	over := errors.Is(err, io.EOF)
 	switch {
-	case over && !closed:
+	case s.closed || err == nil || s.complete:
+	case over: // the watch begins while the exchange still waits for this read
 		s.conn.watch.start()
-	case err != nil && !over && !closed && s.conn.in.ended:
+	case s.conn.in.ended:
 		s.conn.watch.lost() // the request will never be whole
 	}
+	s.reading = false
+	s.complete = s.complete || over
+	s.changed.Broadcast()
 	return n, err
 }
 

@@ -1,12 +1,14 @@
 package h1
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,6 +33,9 @@ type try struct {
 
 	upload   *upload // nil: the request has no content
 	finished sync.Once
+
+	res  message.Response // the answer and its content: one allocation with the try
+	body answerBody
 }
 
 // run sends the request and reads the answer's head.
@@ -45,6 +50,7 @@ func (t *try) run(ctx context.Context) (*message.Response, error) {
 	}
 	block := blocks.Get().(*[]byte)
 	b := t.appendHead(*block)
+	conn.deadline(time.Now().Add(t.client.responseHeader))
 	n, err := conn.nc.Write(b)
 	*block = b[:0]
 	blocks.Put(block)
@@ -52,9 +58,8 @@ func (t *try) run(ctx context.Context) (*message.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.upload == nil {
-		conn.deadline(time.Now().Add(t.client.responseHeader))
-	} else {
+	if t.upload != nil {
+		conn.deadline(time.Time{}) // until the content is sent
 		go t.upload.run()
 	}
 	return t.answer()
@@ -70,8 +75,14 @@ func (t *try) appendHead(b []byte) []byte {
 	for _, f := range r.Header {
 		switch kind(f.Name) {
 		case kindTE:
-			b = append(b, "TE: trailers\r\nConnection: TE\r\n"...)
-		case kindOther, kindExpect:
+			if wantsTrailers(f.Value) {
+				b = append(b, "TE: trailers\r\nConnection: TE\r\n"...)
+			}
+		case kindExpect:
+			if t.upload != nil { // else there is nothing to wait for
+				b = appendField(b, f)
+			}
+		case kindOther:
 			if !chunked && strings.EqualFold(f.Name, "Trailer") {
 				continue
 			}
@@ -81,7 +92,7 @@ func (t *try) appendHead(b []byte) []byte {
 	switch {
 	case r.Protocol != "":
 		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.Protocol...), "\r\n"...)
-		if strings.EqualFold(r.Protocol, "websocket") && !r.Header.Has("Sec-Websocket-Key") {
+		if same(r.Protocol, "websocket") && !r.Header.Has("Sec-Websocket-Key") {
 			// The client's version has no key (RFC 8441 section 5), HTTP/1 needs one.
 			var key [16]byte
 			_, _ = rand.Read(key[:])
@@ -100,17 +111,15 @@ func (t *try) appendHead(b []byte) []byte {
 
 // answer reads heads until a final one.
 func (t *try) answer() (*message.Response, error) {
+	res := &t.res
 	for range maxInterim {
-		res, f, minor, err := t.head()
+		f, minor, err := t.head()
 		if err != nil {
-			if t.upload != nil {
-				err = t.upload.cause(err)
-			}
-			return nil, err
+			return nil, t.cause(err)
 		}
 		switch {
 		case res.Status == 101:
-			return t.switched(res, f)
+			return t.switched(f)
 		case res.Status < 200:
 			if res.Status == 100 && t.upload != nil {
 				t.upload.proceed()
@@ -124,48 +133,80 @@ func (t *try) answer() (*message.Response, error) {
 			t.upload.settle()
 		}
 		t.conn.deadline(time.Time{})
-		t.persistent = !f.close && (minor > 0 || f.keep)
-		return t.final(res, f), nil
+		// HTTP/1.0 keeps connections by private agreement only (RFC 9112 section 9.3),
+		// and nobody here asked for it.
+		t.persistent = !f.close && minor > 0
+		return t.final(f), nil
 	}
 	return nil, errors.New("too many interim answers")
 }
 
-// head reads one head.
-func (t *try) head() (*message.Response, *frame, int, error) {
+// head reads one head into res.
+func (t *try) head() (frame, int, error) {
 	in := &t.conn.in
 	before := in.got
 	raw, err := in.head(maxResponseHeader)
+	if errors.Is(err, errTooMany) {
+		raw, err = t.longHead()
+	}
 	t.answered = t.answered || in.got > before || raw != nil
 	if err != nil {
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("the backend closed the connection without an answer: %w", io.ErrUnexpectedEOF)
 		}
-		return nil, nil, 0, err
+		return frame{}, 0, err
 	}
-	return parseAnswer(string(raw), t.req.Method)
+	return parseAnswer(&t.res, string(raw), t.req.Method)
 }
 
-// final makes res ready for its reader.
-func (t *try) final(res *message.Response, f *frame) *message.Response {
-	if !f.chunked && f.length == 0 {
-		if t.upload == nil || t.upload.over() {
-			t.over(true)
-		} else {
-			t.over(false)
+// longHead reads a head that has more lines than a request's may have: a backend
+// is no stranger, its bytes alone are bounded.
+func (t *try) longHead() ([]byte, error) {
+	in := &t.conn.in
+	for {
+		if head, _, ok := bytes.Cut(in.buf[in.r:in.w], []byte("\r\n\r\n")); ok {
+			whole := in.buf[in.r : in.r+len(head)+4]
+			in.r += len(whole)
+			return whole, nil
 		}
+		if in.buffered() > maxResponseHeader {
+			return nil, errHeadTooLarge
+		}
+		if err := in.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// cause returns why the answer could not be read: the upload's failure, if that
+// came first.
+func (t *try) cause(err error) error {
+	if t.upload == nil {
+		return err
+	}
+	return t.upload.cause(err)
+}
+
+// final makes the answer ready for its reader.
+func (t *try) final(f frame) *message.Response {
+	res := &t.res
+	if !f.chunked && f.length == 0 {
+		t.over(true)
 		return res
 	}
-	b := &answerBody{try: t, content: content{in: &t.conn.in, chunked: f.chunked, open: !f.chunked && f.length < 0, left: f.length}}
+	b := &t.body
+	*b = answerBody{try: t, content: content{in: &t.conn.in, chunked: f.chunked, open: !f.chunked && f.length < 0, left: f.length}}
 	res.Body = b
 	if f.chunked {
-		res.Trailer = func() message.Header { return b.content.trailer }
+		res.Trailer = b.trailer
 	}
 	return res
 }
 
 // switched returns the stream behind a 101.
-func (t *try) switched(res *message.Response, f *frame) (*message.Response, error) {
-	if t.req.Protocol == "" || !strings.EqualFold(f.protocol, t.req.Protocol) {
+func (t *try) switched(f frame) (*message.Response, error) {
+	res := &t.res
+	if t.req.Protocol == "" || !same(f.protocol, t.req.Protocol) {
 		return nil, fmt.Errorf("the backend changes to protocol %.40q, which nobody asked for", f.protocol)
 	}
 	t.conn.deadline(time.Time{})
@@ -188,34 +229,42 @@ func (t *try) sent() message.Sent {
 	return message.NothingSent
 }
 
-// again reports whether the request can be sent once more.
-func (t *try) again() bool { return t.req.Body == nil || t.req.Body.Replayable() }
+// again reports whether the request, which failed on a pooled connection, can be
+// sent once more. The backend that closes an idle connection sends no answer and
+// is not slow.
+func (t *try) again(err error) bool {
+	switch t.sent() {
+	case message.Answered:
+		return false
+	case message.MaybeExecuted:
+		if !t.req.Idempotent() || errors.Is(err, os.ErrDeadlineExceeded) || isContent(err) {
+			return false
+		}
+	case message.NothingSent:
+	}
+	return t.req.Body == nil || t.req.Body.Replayable()
+}
 
 // over ends the try; a connection on which nothing is left is kept.
 func (t *try) over(whole bool) {
 	t.finished.Do(func() {
-		if t.upload != nil {
-			whole = t.upload.over() && whole
-			t.upload.stop()
-		}
 		inTime := t.unhook()
-		if whole && inTime && t.persistent && t.conn.in.buffered() == 0 {
-			t.client.pool.put(t.conn)
-			return
+		keep := whole && inTime && t.persistent && t.conn.in.buffered() == 0
+		if t.upload == nil {
+			t.leave(keep)
+		} else {
+			t.upload.end(keep)
 		}
-		_ = t.conn.nc.Close()
 	})
 }
 
-// abandon ends the try and its connection.
-func (t *try) abandon() {
-	t.finished.Do(func() {
-		t.unhook()
+// leave gives the connection back, or closes it.
+func (t *try) leave(keep bool) {
+	if keep {
+		t.client.pool.put(t.conn)
+	} else {
 		_ = t.conn.nc.Close()
-		if t.upload != nil {
-			t.upload.stop()
-		}
-	})
+	}
 }
 
 // granted is the byte stream behind an upgrade.
@@ -232,6 +281,6 @@ func (g *granted) CloseWrite() error { return message.CloseWrite(g.t.conn.nc) }
 
 // Close ends both halves.
 func (g *granted) Close() error {
-	g.t.abandon()
+	g.t.over(false)
 	return nil
 }

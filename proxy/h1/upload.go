@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"anyedge/internal/message"
@@ -18,14 +19,17 @@ type upload struct {
 	reader  io.ReadCloser
 	chunked bool
 	expects bool
-	going   chan struct{} // closed when a 100 has come
+	going   chan struct{} // closed when the wait for a 100 is over
 	once    sync.Once
-	done    chan struct{}
+	done    chan struct{} // closed when run has ended
 
 	mu      sync.Mutex
+	invited bool  // a 100 has come
+	last    bool  // what is being written is the end
 	sent    bool  // all of it
 	settled bool  // there is an answer: how long it takes is no matter any more
-	stopped bool  // nobody waits for anything
+	stopped bool  // the exchange is over
+	heir    bool  // of the connection: the sending ends after the exchange
 	failed  error // what the content or the connection failed with
 }
 
@@ -40,19 +44,25 @@ func (t *try) openUpload() error {
 		try: t, body: b, reader: reader,
 		// HTTP/1 has trailers only behind chunks.
 		chunked: b.Length() < 0 || t.req.Header.Has("Trailer"),
-		expects: strings.EqualFold(t.req.Header.Get("Expect"), "100-continue"),
+		expects: same(t.req.Header.Get("Expect"), "100-continue"),
 		going:   make(chan struct{}), done: make(chan struct{}),
 	}
 	return nil
 }
 
 // proceed lets content go that waits for a 100.
-func (u *upload) proceed() { u.once.Do(func() { close(u.going) }) }
+func (u *upload) proceed() {
+	u.mu.Lock()
+	u.invited = true
+	u.mu.Unlock()
+	u.wake()
+}
 
-// run sends the content.
-func (u *upload) run() {
-	defer close(u.done)
-	defer u.reader.Close() //nolint:errcheck // it ends this try's reading only
+func (u *upload) wake() { u.once.Do(func() { close(u.going) }) }
+
+// awaited waits for a 100, and reports whether the content is wanted: it is not
+// when a final answer has come instead (RFC 9110 section 10.1.1).
+func (u *upload) awaited() bool {
 	if u.expects {
 		late := time.NewTimer(continueTimeout)
 		defer late.Stop()
@@ -61,24 +71,41 @@ func (u *upload) run() {
 		case <-late.C:
 		}
 	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.stopped && (!u.expects || u.invited || !u.settled)
+}
+
+// run sends the content.
+func (u *upload) run() {
+	defer close(u.done)
+	defer u.reader.Close() //nolint:errcheck // it ends this try's reading only
+	if !u.awaited() {
+		return
+	}
 	err := u.send()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.sent = err == nil
-	if u.stopped {
+	u.sent, u.failed = err == nil, err
+	conn := u.try.conn
+	switch {
+	case u.heir:
+		conn.deadline(time.Time{})
+		u.try.leave(u.sent)
+		return
+	case u.stopped:
 		return
 	}
-	u.failed = err
 	switch {
 	case isContent(err):
 		// What is missing must not look like the end.
-		u.try.conn.abort()
+		conn.abort()
 	case u.settled:
 	case err == nil:
-		u.try.conn.deadline(time.Now().Add(u.try.client.responseHeader))
+		conn.deadline(time.Now().Add(u.try.client.responseHeader))
 	default:
 		// The backend reads no more; it may have answered.
-		u.try.conn.deadline(time.Now().Add(time.Second))
+		conn.deadline(time.Now().Add(grace))
 	}
 }
 
@@ -110,6 +137,10 @@ func (u *upload) send() error {
 		} else if most := u.body.Length(); total > most || end && total < most {
 			return contentError{fmt.Errorf("the request content has %d bytes, not %d", total, most)}
 		}
+		end = end || !u.chunked && total == u.body.Length()
+		if end {
+			u.finish()
+		}
 		if len(out) > 0 {
 			n, err := u.try.conn.nc.Write(out)
 			u.try.wrote.Add(int64(n))
@@ -117,7 +148,7 @@ func (u *upload) send() error {
 				return err
 			}
 		}
-		if end || !u.chunked && total == u.body.Length() {
+		if end {
 			return nil
 		}
 	}
@@ -137,34 +168,57 @@ func (u *upload) frame(b []byte, n int, end bool) []byte {
 	return out
 }
 
-// over reports whether all of the content was sent.
-func (u *upload) over() bool {
+// finish takes note that the end is about to be written.
+func (u *upload) finish() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.sent
+	u.last = true
 }
 
-// settle takes note that there is an answer.
+// settle takes note that there is a final answer.
 func (u *upload) settle() {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.settled = true
+	u.mu.Unlock()
+	u.wake()
 }
 
-// stop ends the sending.
-func (u *upload) stop() {
+// end ends the exchange. The connection is kept, if it may be, when all of the
+// content was sent. An answer may be here before the write of the last bytes
+// has returned: then the sending does what is left.
+func (u *upload) end(keep bool) {
 	u.mu.Lock()
 	u.stopped = true
+	u.heir = keep && u.last && !u.sent && u.failed == nil
+	heir, sent := u.heir, u.sent
+	if heir {
+		u.try.conn.deadline(time.Now().Add(grace))
+	}
 	u.mu.Unlock()
-	u.proceed()
+	if heir {
+		return
+	}
 	_ = u.reader.Close()
+	u.wake()
+	u.try.leave(keep && sent)
 }
 
-// cause returns why no answer came: the content's failure, if it has failed.
+// reset reports whether the backend reset the connection while the content was
+// being sent: the write takes that error away from the read, which ends as if
+// all were well. The exchange is over.
+func (u *upload) reset() bool {
+	<-u.done
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return errors.Is(u.failed, syscall.ECONNRESET)
+}
+
+// cause returns why no answer came: the content's failure, or the connection's
+// when the answer did not come in time behind it.
 func (u *upload) cause(err error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if isContent(u.failed) {
+	if u.failed != nil && (isContent(u.failed) || errors.Is(err, os.ErrDeadlineExceeded)) {
 		return u.failed
 	}
 	return err

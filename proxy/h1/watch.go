@@ -67,7 +67,8 @@ func (w *watch) read() {
 	err := w.conn.deadline(time.Time{})
 	w.mu.Unlock()
 	defer close(done)
-	if err == nil {
+	// A client that has sent its next requests may go away as well.
+	for err == nil && w.conn.in.buffered() < bufferSize {
 		err = w.conn.in.fill()
 	}
 	switch {
@@ -78,14 +79,30 @@ func (w *watch) read() {
 		defer w.mu.Unlock()
 		w.ended = true
 		if w.cancel != nil {
-			w.late = time.AfterFunc(halfCloseTime, func() { cancel(errClientGone) })
+			w.giveUpLate(cancel)
 		}
 	default:
 		w.mu.Lock()
 		w.ended = true
 		w.mu.Unlock()
 		cancel(errClientGone)
+		w.conn.sever() // ends also a write that nobody takes
 	}
+}
+
+// giveUpLate ends the exchange, unless it ends before; the caller holds mu.
+func (w *watch) giveUpLate(cancel context.CancelCauseFunc) {
+	var late *time.Timer
+	late = time.AfterFunc(halfCloseTime, func() {
+		w.mu.Lock()
+		over := w.late != late
+		w.mu.Unlock()
+		if !over {
+			cancel(errClientGone)
+			w.conn.sever()
+		}
+	})
+	w.late = late
 }
 
 // lost ends the exchange: its client has gone.
