@@ -10,8 +10,11 @@ import (
 func TestLeft(t *testing.T) {
 	d := admission.New(admission.Config{})
 	d.SetPlan(&steering.Plan{VIPs: []steering.VIPPlan{
-		{Name: "on", State: steering.Announced}, {Name: "going", State: steering.Draining},
-		{Name: "off", State: steering.Withdrawn}, {Name: "off2", State: steering.Withdrawn}, {Name: "new", State: steering.Idle},
+		{Name: "on", State: steering.Announced},
+		{Name: "going", State: steering.Draining},
+		{Name: "off", State: steering.Withdrawn},
+		{Name: "off2", State: steering.Withdrawn},
+		{Name: "new", State: steering.Idle},
 	}})
 	for _, tt := range []struct {
 		vips []string

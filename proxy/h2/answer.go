@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -27,20 +29,23 @@ type section struct {
 // headers sends a header section.
 func (st *stream) headers(s section, end, flush bool) error {
 	c := st.conn
-	if err := st.alive(); err != nil {
-		return err
-	}
+	var gone error
 	err := c.write(flush, func(b []byte) []byte {
+		if gone = st.alive(); gone != nil {
+			return b
+		}
 		c.encoded.b = c.encoded.b[:0]
 		c.encode(s)
 		return appendSection(b, st.id, c.encoded.b, end)
 	})
-	if end && err == nil {
+	if err = cmp.Or(gone, err); end && err == nil {
 		st.endLocal()
 	}
 	return err
 }
 
+// alive reports whether frames may be sent on the stream. It is asked with wmu
+// held: nothing may follow RST_STREAM.
 func (st *stream) alive() error {
 	st.conn.mu.Lock()
 	defer st.conn.mu.Unlock()
@@ -142,14 +147,19 @@ func (st *stream) data(p []byte, end bool) error {
 		}
 		part, last := p[:n], end && n == len(p)
 		p = p[n:]
+		var gone error
 		err = c.write(len(p) == 0, func(b []byte) []byte {
+			if gone = st.alive(); gone != nil {
+				c.grow(int64(len(part)))
+				return b
+			}
 			flags := byte(0)
 			if last {
 				flags = flagEndStream
 			}
 			return append(appendHeader(b, len(part), typeData, flags, st.id), part...)
 		})
-		if err != nil {
+		if err = cmp.Or(gone, err); err != nil {
 			return err
 		}
 		if len(p) == 0 {
@@ -165,6 +175,12 @@ func (st *stream) data(p []byte, end bool) error {
 func (st *stream) reserve(n int) (int, error) {
 	c := st.conn
 	flushed := false
+	var stalled *time.Timer
+	defer func() {
+		if stalled != nil {
+			stalled.Stop()
+		}
+	}()
 	c.mu.Lock()
 	for {
 		if st.gone || c.dead != nil {
@@ -176,6 +192,7 @@ func (st *stream) reserve(n int) (int, error) {
 			most = max(most, 0)
 			st.sendWindow -= most
 			c.sendWindow -= most
+			c.control.count = 0 // the client answers content with frames that ask for nothing
 			c.mu.Unlock()
 			return int(most), nil
 		}
@@ -188,8 +205,19 @@ func (st *stream) reserve(n int) (int, error) {
 			c.mu.Lock()
 			continue
 		}
+		if stalled == nil {
+			stalled = time.AfterFunc(stallTimeout, func() { st.reset(cancelled) })
+		}
 		c.room.Wait()
 	}
+}
+
+// grow gives back what was taken out of the connection's window and not sent.
+func (c *conn) grow(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sendWindow += n
+	c.room.Broadcast()
 }
 
 // answer sends res whole. After an error the stream must be reset.
@@ -286,12 +314,12 @@ func (t *tunnel) CloseWrite() error { return t.st.data(nil, true) }
 func (t *tunnel) Close() error {
 	st := t.st
 	st.conn.mu.Lock()
-	whole := st.gone || st.localEnded && st.remoteEnded
+	whole := st.localEnded && st.remoteEnded
 	st.closed = true
 	st.readable.Broadcast()
 	st.conn.mu.Unlock()
-	if whole {
-		return nil
+	if !whole {
+		st.reset(cancelled)
 	}
-	return st.conn.reset(st.id, cancelled)
+	return nil
 }

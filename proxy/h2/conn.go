@@ -3,7 +3,6 @@ package h2
 import (
 	"bufio"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -18,9 +17,8 @@ import (
 
 const (
 	writeTimeout = 30 * time.Second // for one write: a peer that reads nothing holds all streams up
+	stallTimeout = 2 * time.Minute  // for a window: a stream that nobody reads holds its backend up
 	renewEvery   = time.Second      // the idle deadline
-	maxControl   = 1000             // frames that ask for nothing, in a row
-	maxResets    = 500              // streams that a client gave up, over those it let end
 	maxRecent    = 128              // streams that we have reset
 )
 
@@ -32,16 +30,17 @@ type conn struct {
 	peer, local netip.AddrPort
 
 	// Of the goroutine in serve.
-	br      *bufio.Reader
-	dec     *hpack.Decoder
-	block   headerBlock
-	control int // frames in a row that ask for nothing
-	renewed time.Time
+	br    *bufio.Reader
+	dec   *hpack.Decoder
+	block headerBlock
 
+	left    sync.Once    // leave has begun
 	writers atomic.Int32 // that wait for wmu or have it
 	wmu     sync.Mutex   // guards what follows; taken before mu, never while mu is held
 	wbuf    []byte
 	urgent  bool // somebody wants wbuf to be sent
+	begun   bool // our SETTINGS were written
+	ending  bool // a GOAWAY was or will be sent
 	enc     *hpack.Encoder
 	encoded hpackBuffer
 
@@ -52,20 +51,23 @@ type conn struct {
 	maxID      uint32 // of the client's streams
 	sendWindow int64
 	recvWindow int64
-	unacked    int64 // bytes that were read and not yet given back to the client
-	peerWindow int64 // initial one of streams
-	peerFrame  int   // largest frame that the client takes
-	resets     int
-	recent     []uint32 // streams that we have reset, the newest last
-	leaving    bool     // a GOAWAY was sent that names the last stream
-	lastID     uint32   // that is taken; maxStreamID until leaving
-	dead       error    // nil while the connection lives
+	unacked    int64     // bytes that were read and not yet given back to the client
+	wide       int64     // what streams have of wideWindows
+	peerWindow int64     // initial one of streams
+	peerFrame  int       // largest frame that the client takes
+	renewed    time.Time // the read deadline
+	control    flood     // of frames that ask for nothing
+	resets     flood     // of streams that came to nothing
+	recent     []uint32  // streams that we have reset, the newest last
+	leaving    bool      // a GOAWAY was sent that names the last stream
+	lastID     uint32    // that is taken; maxStreamID until leaving
+	dead       error     // nil while the connection lives
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{
 		server: s, nc: nc, streams: map[uint32]*stream{}, lastID: maxStreamID,
-		sendWindow: initialWindow, recvWindow: connectionWindow, peerWindow: initialWindow, peerFrame: maxFrame,
+		sendWindow: initialWindow, recvWindow: s.window(), peerWindow: initialWindow, peerFrame: maxFrame,
 	}
 	c.room.L = &c.mu
 	c.peer, c.local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
@@ -88,29 +90,20 @@ func (c *conn) serve() {
 	for err == nil {
 		err = c.next()
 	}
-	bad, ok := errors.AsType[connError](err)
-	if ok {
+	if bad, ok := errors.AsType[connError](err); ok {
 		c.server.log.Debug("connection ended", "peer", c.peer, "err", bad)
 		c.mu.Lock()
-		last := c.maxID
+		last := c.lastTaken()
 		c.mu.Unlock()
-		_ = c.write(true, func(b []byte) []byte { return appendGoAway(b, last, bad.code, bad.why) })
-		c.linger()
+		c.wmu.Lock() // at once: who writes next may come too late
+		c.wbuf = appendGoAway(c.wbuf, last, bad.code, bad.why)
+		_ = c.flush()
+		c.wmu.Unlock()
+		if c.end(errClientGone) {
+			c.linger()
+		}
 	}
 	c.fail(errClientGone)
-}
-
-// lingerTime is how long a client may read why its connection ended.
-const lingerTime = 200 * time.Millisecond
-
-// linger takes in what still comes: a connection that is closed on unread bytes
-// may take the GOAWAY with it.
-func (c *conn) linger() {
-	if t, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		_ = t.CloseWrite()
-	}
-	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
-	_, _ = io.CopyN(io.Discard, c.nc, 1<<20)
 }
 
 // begin does the handshake and the exchange of prefaces (section 3.4).
@@ -131,22 +124,28 @@ func (c *conn) begin() error {
 	err := c.write(true, func(b []byte) []byte {
 		b = appendHeader(b, 4*6, typeSettings, 0, 0)
 		b = appendSetting(b, settingMaxStreams, uint32(c.server.streams))
-		b = appendSetting(b, settingInitialWindow, uint32(streamWindow))
+		b = appendSetting(b, settingInitialWindow, uint32(firstWindow))
 		b = appendSetting(b, settingMaxHeaderList, uint32(c.server.header))
 		b = appendSetting(b, settingConnectAllowed, 1)
-		return appendWindowUpdate(b, 0, connectionWindow-initialWindow)
+		b = appendWindowUpdate(b, 0, c.recvWindow-initialWindow)
+		if c.begun = true; c.ending {
+			b = appendGoAway(b, maxStreamID, noError, "")
+		}
+		return b
 	})
 	if err != nil {
 		return err
 	}
-	f, err := c.read()
+	f, err := c.peek(1)
 	if err != nil {
 		return err
 	}
 	if f.kind != typeSettings || f.has(flagAck) {
 		return connError{protocolError, "the first frame is not SETTINGS"}
 	}
-	_ = c.nc.SetDeadline(time.Time{})
+	c.mu.Lock()
+	c.renew()
+	c.mu.Unlock()
 	return c.handle(f)
 }
 
@@ -157,11 +156,17 @@ func (c *conn) next() error {
 		return err
 	}
 	err = c.handle(f)
-	if bad, ok := errors.AsType[streamError](err); ok {
-		c.server.log.Debug("stream ended", "peer", c.peer, "err", bad)
-		return c.reset(bad.stream, bad.code)
+	bad, ok := errors.AsType[streamError](err)
+	if !ok {
+		return err
 	}
-	return err
+	c.server.log.Debug("stream ended", "peer", c.peer, "err", bad)
+	if err := c.reset(bad.stream, bad.code); err != nil || bad.code == refusedStream {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gaveUp()
 }
 
 // read reads one frame. While streams are open it waits for ever.
@@ -170,25 +175,20 @@ func (c *conn) read() (frame, error) {
 		return f, nil
 	}
 	for {
-		if now := time.Now(); now.Sub(c.renewed) > renewEvery {
-			c.renewed = now
-			if err := c.nc.SetReadDeadline(now.Add(c.server.idle)); err != nil {
-				return frame{}, err
-			}
-		}
+		c.mu.Lock()
+		c.renew()
+		c.mu.Unlock()
 		f, err := c.peek(1)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return f, err
 		}
 		c.mu.Lock()
 		busy := len(c.streams) > 0 && c.dead == nil
-		last := c.maxID
+		c.renewed = time.Time{}
 		c.mu.Unlock()
 		if !busy {
-			_ = c.write(true, func(b []byte) []byte { return appendGoAway(b, last, noError, "idle") })
-			return frame{}, err
+			return frame{}, connError{noError, "idle"}
 		}
-		c.renewed = time.Time{}
 	}
 }
 
@@ -247,122 +247,8 @@ func (c *conn) flush() error {
 	if cap(c.wbuf) > 8*maxFrame {
 		c.wbuf = nil
 	}
-	if err != nil {
+	if err != nil && c.end(err) {
 		c.fail(err)
 	}
 	return err
-}
-
-// fail ends the connection and everything on it.
-func (c *conn) fail(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.dead != nil {
-		return
-	}
-	c.dead = err
-	for _, st := range c.streams {
-		st.abandon(errClientGone)
-	}
-	clear(c.streams)
-	c.room.Broadcast()
-	_ = c.nc.Close()
-}
-
-// reset ends one stream.
-func (c *conn) reset(id uint32, why code) error {
-	c.mu.Lock()
-	if st := c.streams[id]; st != nil {
-		st.abandon(errClientGone)
-		c.forget(st)
-	}
-	c.recent = append(c.recent, id)
-	if len(c.recent) > maxRecent {
-		c.recent = append(c.recent[:0], c.recent[1:]...)
-	}
-	c.mu.Unlock()
-	return c.write(true, func(b []byte) []byte { return appendReset(b, id, why) })
-}
-
-// forget takes a stream off the connection; mu is held.
-func (c *conn) forget(st *stream) {
-	delete(c.streams, st.id)
-	c.room.Broadcast()
-	if len(c.streams) == 0 && c.leaving {
-		_ = c.nc.SetReadDeadline(time.Now()) // serve ends it
-	}
-}
-
-// announceEnd tells the client that the connection will end (section 6.8).
-func (c *conn) announceEnd() {
-	_ = c.write(true, func(b []byte) []byte { return appendGoAway(b, maxStreamID, noError, "") })
-}
-
-// endSoon takes no more streams, and ends the connection with its last one.
-func (c *conn) endSoon() {
-	c.mu.Lock()
-	c.leaving, c.lastID = true, c.maxID
-	last, none := c.maxID, len(c.streams) == 0
-	c.mu.Unlock()
-	_ = c.write(true, func(b []byte) []byte { return appendGoAway(b, last, noError, "") })
-	if none {
-		_ = c.nc.SetReadDeadline(time.Now())
-	}
-}
-
-// handleSettings takes the client's settings (section 6.5).
-func (c *conn) handleSettings(f frame) error {
-	switch {
-	case f.stream != 0:
-		return connError{protocolError, "SETTINGS on a stream"}
-	case f.has(flagAck) && len(f.payload) > 0, len(f.payload)%6 != 0:
-		return connError{frameSizeError, "SETTINGS of a wrong size"}
-	case f.has(flagAck):
-		return nil
-	}
-	table := -1
-	for p := f.payload; len(p) > 0; p = p[6:] {
-		value := binary.BigEndian.Uint32(p[2:])
-		switch binary.BigEndian.Uint16(p) {
-		case settingTableSize:
-			table = int(min(value, firstTableSize))
-		case settingEnablePush:
-			if value > 1 {
-				return connError{protocolError, "ENABLE_PUSH is neither 0 nor 1"}
-			}
-		case settingInitialWindow:
-			if value > maxWindow {
-				return connError{flowControlError, "INITIAL_WINDOW_SIZE is over 2^31-1"}
-			}
-			if err := c.resize(int64(value)); err != nil {
-				return err
-			}
-		case settingMaxFrame:
-			if value < maxFrame || value >= 1<<24 {
-				return connError{protocolError, "MAX_FRAME_SIZE is out of bounds"}
-			}
-		}
-	}
-	return c.write(true, func(b []byte) []byte {
-		if table >= 0 {
-			c.enc.SetMaxDynamicTableSizeLimit(uint32(table))
-			c.enc.SetMaxDynamicTableSize(uint32(table))
-		}
-		return appendHeader(b, 0, typeSettings, flagAck, 0)
-	})
-}
-
-// resize changes the window of every stream (section 6.9.2).
-func (c *conn) resize(window int64) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	grow := window - c.peerWindow
-	c.peerWindow = window
-	for _, st := range c.streams {
-		if st.sendWindow += grow; st.sendWindow > maxWindow {
-			return connError{flowControlError, "a window is over 2^31-1"}
-		}
-	}
-	c.room.Broadcast()
-	return nil
 }

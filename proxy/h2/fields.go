@@ -36,7 +36,6 @@ func (w *hpackBuffer) Write(p []byte) (int, error) {
 // fields are a decoded header section.
 type fields struct {
 	method, scheme, authority, path, protocol string
-	status                                    bool // there is a pseudo-header field that is none of a request
 	pseudo                                    int
 	header                                    message.Header
 	size                                      int
@@ -51,8 +50,10 @@ func (c *conn) decode(b []byte) (*fields, error) {
 	limit := c.server.header
 	c.dec.SetEmitFunc(func(x hpack.HeaderField) {
 		f.size += len(x.Name) + len(x.Value) + 32
-		if f.size > limit || len(f.header) > maxFields {
+		if f.size > limit {
 			f.tooLarge = true
+		}
+		if f.tooLarge {
 			return
 		}
 		if f.bad == nil {
@@ -94,6 +95,10 @@ func (f *fields) add(x hpack.HeaderField) error {
 				return nil
 			}
 		}
+	}
+	if len(f.header) == maxFields {
+		f.tooLarge = true
+		return nil
 	}
 	if f.header == nil {
 		f.header = make(message.Header, 0, 16)
@@ -156,13 +161,19 @@ func (f *fields) request() (*head, error) {
 		return nil, errors.New(":scheme or :path is missing")
 	case f.protocol != "" && f.method != "CONNECT":
 		return nil, errors.New(":protocol is for CONNECT")
-	case f.path[0] != '/' && (f.path != "*" || f.method != "OPTIONS"), !isVisible(f.path), !isVisible(f.authority):
+	case f.path[0] != '/' && (f.path != "*" || f.method != "OPTIONS"), !isVisible(f.path):
 		return nil, errors.New("the path is none")
 	case f.protocol != "":
 		// Inside, an upgrade looks the same from every version.
 		h.extended, h.req.Method = true, "GET"
 	}
-	return h, h.take(f.header)
+	if err := h.take(f.header); err != nil {
+		return nil, err
+	}
+	if !isVisible(h.req.Authority) {
+		return nil, errors.New("the authority is none")
+	}
+	return h, nil
 }
 
 // take looks at the fields that frame or route.

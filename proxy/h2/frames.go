@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"encoding/binary"
 	"io"
 	"slices"
@@ -40,17 +41,9 @@ func (c *conn) handle(f frame) error {
 		if f.stream != 0 {
 			return connError{protocolError, "GOAWAY on a stream"}
 		}
-		return nil // the client closes when it has what it wants
+		// The client closes when it has what it wants.
 	}
 	return c.idleTalk()
-}
-
-// idleTalk counts frames that ask for nothing.
-func (c *conn) idleTalk() error {
-	if c.control++; c.control > maxControl {
-		return connError{enhanceYourCalm, "too many frames that ask for nothing"}
-	}
-	return nil
 }
 
 func (c *conn) handlePing(f frame) error {
@@ -96,10 +89,7 @@ func (c *conn) handleReset(f frame) error {
 	}
 	st.abandon(errClientGone)
 	c.forget(st)
-	if c.resets++; c.resets > maxResets {
-		return connError{enhanceYourCalm, "too many streams were given up"}
-	}
-	return nil
+	return c.gaveUp()
 }
 
 // handleWindow lets more be sent (section 6.9).
@@ -115,20 +105,20 @@ func (c *conn) handleWindow(f frame) error {
 			return connError{pickCode(n), "WINDOW_UPDATE by nothing, or by too much"}
 		}
 		c.room.Broadcast()
-		return nil
+		return c.idled()
 	}
 	if f.stream > c.maxID {
 		return connError{protocolError, "WINDOW_UPDATE for an idle stream"}
 	}
 	st := c.streams[f.stream]
 	if st == nil {
-		return nil
+		return c.idled()
 	}
 	if st.sendWindow += n; n == 0 || st.sendWindow > maxWindow {
 		return streamError{f.stream, pickCode(n), "WINDOW_UPDATE by nothing, or by too much"}
 	}
 	c.room.Broadcast()
-	return nil
+	return c.idled()
 }
 
 func pickCode(n int64) code {
@@ -148,13 +138,6 @@ func (c *conn) handleData(f frame) error {
 		return err
 	}
 	end := f.has(flagEndStream)
-	if len(f.payload) == 0 && !end {
-		if err := c.idleTalk(); err != nil {
-			return err
-		}
-	} else {
-		c.control = 0
-	}
 	c.mu.Lock()
 	if c.recvWindow -= size; c.recvWindow < 0 {
 		c.mu.Unlock()
@@ -162,6 +145,7 @@ func (c *conn) handleData(f frame) error {
 	}
 	st := c.streams[f.stream]
 	var err error
+	var own int64
 	back := size // what nobody will read
 	switch {
 	case st == nil && f.stream > c.maxID:
@@ -176,27 +160,64 @@ func (c *conn) handleData(f frame) error {
 	default:
 		st.recvWindow -= size
 		back, err = st.receive(f.payload, size, end)
+		if !st.closed {
+			own = st.giveBack(back)
+		}
+	}
+	switch {
+	case err != nil:
+	case st == nil || len(f.payload) == 0 && !end:
+		err = c.idled()
+	default:
+		c.control.count = 0
 	}
 	update := c.giveBack(back)
 	c.mu.Unlock()
-	if update > 0 {
-		if err := c.write(true, func(b []byte) []byte { return appendWindowUpdate(b, 0, update) }); err != nil {
-			return err
-		}
-	}
-	return err
+	return cmp.Or(c.updateWindows(f.stream, update, own), err)
 }
 
 // giveBack takes note that n bytes of the connection's window are free again, and
 // returns what the client is to be told now; mu is held.
 func (c *conn) giveBack(n int64) (update int64) {
 	c.unacked += n
-	if c.unacked < connectionWindow/4 {
+	if c.unacked < updateBatch {
 		return 0
 	}
 	update, c.unacked = c.unacked, 0
 	c.recvWindow += update
 	return update
+}
+
+// giveBack does the same for the stream's window. The first time it makes it wide:
+// somebody reads. mu is held.
+func (st *stream) giveBack(n int64) (update int64) {
+	if st.unread += n; st.unread < st.width/4 || st.remoteEnded || st.gone {
+		return 0
+	}
+	update, st.unread = st.unread, 0
+	if more := streamWindow - st.width; more > 0 && st.conn.wide+more <= wideWindows {
+		st.width += more
+		st.conn.wide += more
+		update += more
+	}
+	st.recvWindow += update
+	return update
+}
+
+// updateWindows tells the client what it may send.
+func (c *conn) updateWindows(stream uint32, conn, own int64) error {
+	if conn == 0 && own == 0 {
+		return nil
+	}
+	return c.write(true, func(b []byte) []byte {
+		if conn > 0 {
+			b = appendWindowUpdate(b, 0, conn)
+		}
+		if own > 0 {
+			b = appendWindowUpdate(b, stream, own)
+		}
+		return b
+	})
 }
 
 // receive takes content in; it returns how much of it nobody will read, padding
@@ -211,7 +232,6 @@ func (st *stream) receive(data []byte, size int64, end bool) (back int64, err er
 	default:
 		st.buf = append(st.buf, data...)
 		back = size - int64(len(data))
-		st.recvWindow += back
 	}
 	if end {
 		st.endRemote(io.EOF)

@@ -34,10 +34,14 @@ const (
 	DefaultStreams       = 250
 )
 
-// Flow control windows: what a client may send before it is read.
+// Flow control windows: what a client may send before it is read. A stream's is
+// small until somebody reads it. The connection's is as large as those of all
+// streams together, so that streams that nobody reads hold no other stream up.
 const (
-	streamWindow     = int64(256 * message.KiB)
-	connectionWindow = int64(message.MiB)
+	firstWindow  = int64(64 * message.KiB)
+	streamWindow = int64(256 * message.KiB)
+	wideWindows  = int64(4 * message.MiB)   // beyond firstWindow, of all streams of a connection
+	updateBatch  = int64(256 * message.KiB) // of the connection's window, given back at once
 )
 
 // stopGrace is how long a stopping server takes new streams: those that a client
@@ -110,15 +114,24 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
 	s.mu.Unlock()
+	// Each by itself: a client that reads nothing holds up what is said to it.
+	var said sync.WaitGroup
+	defer said.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
 	for _, c := range s.all() {
-		c.announceEnd()
+		said.Go(c.announceEnd)
 	}
-	grace := time.AfterFunc(stopGrace, func() {
+	said.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-time.After(stopGrace):
+		}
 		for _, c := range s.all() {
-			c.endSoon()
+			said.Go(c.endSoon)
 		}
 	})
-	defer grace.Stop()
 	stop := context.AfterFunc(ctx, func() {
 		s.cancel()
 		for _, c := range s.all() {
@@ -131,6 +144,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	return ctx.Err()
+}
+
+// window returns the flow control window of a connection.
+func (s *Server) window() int64 {
+	return min(int64(s.streams)*firstWindow+wideWindows+updateBatch, maxWindow)
 }
 
 func (s *Server) all() []*conn {

@@ -17,7 +17,6 @@ func (c *conn) handleHeaders(f frame) error {
 	if err := f.unpad(); err != nil {
 		return err
 	}
-	c.control = 0
 	c.block = headerBlock{open: true, stream: f.stream, end: f.has(flagEndStream), bytes: c.block.bytes[:0]}
 	return c.fragment(f)
 }
@@ -52,6 +51,7 @@ func (c *conn) section(id uint32, end bool, got *fields) error {
 		return connError{protocolError, "a client's stream has an even number"}
 	}
 	c.mu.Lock()
+	c.control.count = 0
 	if id > c.maxID {
 		c.maxID = id
 		refused := c.running >= c.server.streams || len(c.streams) >= c.server.streams
@@ -101,7 +101,7 @@ func (c *conn) open(id uint32, end bool, got *fields) error {
 			return streamError{id, protocolError, "content-length says more than nothing"}
 		}
 	}
-	st := &stream{conn: c, id: id, recvWindow: streamWindow, declared: -1, method: got.method}
+	st := &stream{conn: c, id: id, recvWindow: firstWindow, width: firstWindow, declared: -1, method: got.method}
 	st.readable.L = &c.mu
 	st.ctx, st.cancel = context.WithCancelCause(c.server.base)
 	if h != nil {

@@ -23,6 +23,7 @@ type stream struct {
 
 	sendWindow  int64
 	recvWindow  int64
+	width       int64 // of the window when it is whole
 	remoteEnded bool
 	localEnded  bool
 	gone        bool // reset, or the connection has ended
@@ -69,7 +70,7 @@ func (st *stream) serve(h *head, content bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.server.log.Error("panic while answering", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			_ = c.reset(st.id, internalError)
+			st.reset(internalError)
 		}
 	}()
 	if h == nil {
@@ -93,7 +94,7 @@ func (st *stream) serve(h *head, content bool) {
 	defer res.Close()
 	switch {
 	case err != nil && st.ctx.Err() != nil:
-		_ = c.reset(st.id, cancelled)
+		st.reset(cancelled)
 		return
 	case err == nil && res.Stream == nil && (res.Status < 200 || res.Status > 999):
 		err = fmt.Errorf("%d is not the status of a final answer", res.Status)
@@ -102,18 +103,22 @@ func (st *stream) serve(h *head, content bool) {
 	case err != nil:
 		c.server.log.Warn("request got no answer", "method", h.req.Method, "target", h.req.Target, "err", err)
 		err = st.answer(&message.Response{Status: http.StatusBadGateway})
-	case res.Stream != nil:
+	case res.Stream != nil && h.extended:
 		st.tunnel(res)
 		return
-	case h.extended && res.Status/100 == 2:
-		// As it is it would accept an upgrade that its maker has not.
+	case res.Stream != nil || h.extended && res.Status/100 == 2:
+		// As it is it would accept an upgrade that its maker has not, or that
+		// nobody asked for.
 		err = st.answer(&message.Response{Status: http.StatusBadGateway})
 	default:
+		if res.Last {
+			c.leave()
+		}
 		err = st.answer(res)
 	}
 	if err != nil {
 		c.server.log.Debug("answer broke off", "method", h.req.Method, "target", h.req.Target, "err", err)
-		_ = c.reset(st.id, internalError)
+		st.reset(internalError)
 	}
 }
 
@@ -123,23 +128,20 @@ func (st *stream) finish() {
 	c := st.conn
 	c.mu.Lock()
 	c.running--
+	c.wide -= st.width - firstWindow
 	st.closed = true
 	freed := c.giveBack(int64(len(st.buf)))
 	st.buf = nil
 	_, open := c.streams[st.id]
 	early := open && st.localEnded && !st.remoteEnded
 	if open && !early {
-		if c.resets > 0 {
-			c.resets--
-		}
+		c.resets.count = max(c.resets.count-1, 0)
 		c.forget(st)
 	}
 	c.mu.Unlock()
-	if freed > 0 {
-		_ = c.write(true, func(b []byte) []byte { return appendWindowUpdate(b, 0, freed) })
-	}
+	_ = c.updateWindows(0, freed, 0)
 	if early { // the answer is whole without the rest of the content (section 8.1)
-		_ = c.reset(st.id, noError)
+		st.reset(noError)
 	}
 }
 
@@ -193,23 +195,9 @@ func (st *stream) read(p []byte) (int, error) {
 		err = io.EOF
 	}
 	update := c.giveBack(int64(n))
-	var own int64
-	if st.unread += int64(n); st.unread >= streamWindow/4 && !st.remoteEnded {
-		own, st.unread = st.unread, 0
-		st.recvWindow += own
-	}
+	own := st.giveBack(int64(n))
 	c.mu.Unlock()
-	if update > 0 || own > 0 {
-		_ = c.write(true, func(b []byte) []byte {
-			if update > 0 {
-				b = appendWindowUpdate(b, 0, update)
-			}
-			if own > 0 {
-				b = appendWindowUpdate(b, st.id, own)
-			}
-			return b
-		})
-	}
+	_ = c.updateWindows(st.id, update, own)
 	return n, err
 }
 

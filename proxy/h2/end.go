@@ -1,0 +1,150 @@
+package h2
+
+import (
+	"crypto/tls"
+	"io"
+	"time"
+)
+
+// lingerTime is how long a client may read why its connection ended.
+const lingerTime = 200 * time.Millisecond
+
+// linger takes in what still comes: a connection that is closed on unread bytes
+// may take the GOAWAY with it.
+func (c *conn) linger() {
+	if t, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		_ = t.CloseWrite()
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c.nc, 1<<20)
+}
+
+// end ends everything on the connection; false: somebody else has.
+func (c *conn) end(why error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead != nil {
+		return false
+	}
+	c.dead = why
+	for _, st := range c.streams {
+		st.abandon(errClientGone)
+	}
+	clear(c.streams)
+	c.room.Broadcast()
+	return true
+}
+
+// fail ends the connection at once: no lock is held and nothing is waited for.
+func (c *conn) fail(why error) {
+	c.end(why)
+	if t, ok := c.nc.(*tls.Conn); ok { // whose Close waits for a client that reads nothing
+		_ = t.NetConn().Close()
+		return
+	}
+	_ = c.nc.Close()
+}
+
+// reset ends a stream that its client has broken.
+func (c *conn) reset(id uint32, why code) error {
+	c.mu.Lock()
+	c.drop(id)
+	c.mu.Unlock()
+	return c.write(true, func(b []byte) []byte { return appendReset(b, id, why) })
+}
+
+// reset ends the stream unless it has ended: nothing answers an RST_STREAM
+// (section 5.4.2).
+func (st *stream) reset(why code) {
+	c := st.conn
+	c.mu.Lock()
+	open := c.streams[st.id] == st
+	if open {
+		c.drop(st.id)
+	}
+	c.mu.Unlock()
+	if open {
+		_ = c.write(true, func(b []byte) []byte { return appendReset(b, st.id, why) })
+	}
+}
+
+// drop takes a stream off the connection that is about to be reset; mu is held.
+func (c *conn) drop(id uint32) {
+	if st := c.streams[id]; st != nil {
+		st.abandon(errClientGone)
+		c.forget(st)
+	}
+	c.recent = append(c.recent, id)
+	if len(c.recent) > maxRecent {
+		c.recent = append(c.recent[:0], c.recent[1:]...)
+	}
+}
+
+// forget takes a stream off the connection; mu is held.
+func (c *conn) forget(st *stream) {
+	delete(c.streams, st.id)
+	c.room.Broadcast()
+	if len(c.streams) == 0 {
+		c.renewed = time.Time{} // the time without a stream begins
+		c.renew()
+	}
+}
+
+// renew sets the deadline of reads: serve ends the connection when it passes
+// without a stream. mu is held, so that the last word is the newest.
+func (c *conn) renew() {
+	now := time.Now()
+	switch {
+	case c.dead != nil: // linger has set it
+	case c.leaving && len(c.streams) == 0:
+		_ = c.nc.SetReadDeadline(now)
+	case now.Sub(c.renewed) > renewEvery:
+		c.renewed = now
+		_ = c.nc.SetReadDeadline(now.Add(c.server.idle))
+	}
+}
+
+// lastTaken returns what a GOAWAY names; mu is held.
+func (c *conn) lastTaken() uint32 { return min(c.maxID, c.lastID) }
+
+// announceEnd tells the client that the connection will end (section 6.8); one
+// that still shakes hands hears it behind our SETTINGS.
+func (c *conn) announceEnd() {
+	_ = c.write(true, func(b []byte) []byte {
+		if c.ending = true; !c.begun {
+			return b
+		}
+		return appendGoAway(b, maxStreamID, noError, "")
+	})
+}
+
+// leave ends the connection as Shutdown does: its client is asked to come again
+// on another one.
+func (c *conn) leave() {
+	c.left.Do(func() {
+		c.announceEnd()
+		time.AfterFunc(stopGrace, c.endSoon) // harmless when the connection has ended
+	})
+}
+
+// endSoon takes no more streams, and ends the connection with its last one.
+func (c *conn) endSoon() {
+	c.mu.Lock()
+	c.leaving, c.lastID = true, c.lastTaken()
+	last := c.lastID
+	c.mu.Unlock()
+	var begun bool
+	_ = c.write(true, func(b []byte) []byte {
+		if begun = c.begun; !begun {
+			return b
+		}
+		return appendGoAway(b, last, noError, "")
+	})
+	if !begun {
+		c.fail(errClientGone)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renew()
+}

@@ -1,0 +1,63 @@
+package h2
+
+import "encoding/binary"
+
+// handleSettings takes the client's settings (section 6.5).
+func (c *conn) handleSettings(f frame) error {
+	switch {
+	case f.stream != 0:
+		return connError{protocolError, "SETTINGS on a stream"}
+	case f.has(flagAck) && len(f.payload) > 0, len(f.payload)%6 != 0:
+		return connError{frameSizeError, "SETTINGS of a wrong size"}
+	case f.has(flagAck):
+		return nil
+	}
+	table, window := -1, int64(-1)
+	for p := f.payload; len(p) > 0; p = p[6:] {
+		value := binary.BigEndian.Uint32(p[2:])
+		switch binary.BigEndian.Uint16(p) {
+		case settingTableSize:
+			table = int(min(value, firstTableSize))
+		case settingEnablePush:
+			if value > 1 {
+				return connError{protocolError, "ENABLE_PUSH is neither 0 nor 1"}
+			}
+		case settingInitialWindow:
+			if value > maxWindow {
+				return connError{flowControlError, "INITIAL_WINDOW_SIZE is over 2^31-1"}
+			}
+			window = int64(value)
+		case settingMaxFrame:
+			if value < maxFrame || value >= 1<<24 {
+				return connError{protocolError, "MAX_FRAME_SIZE is out of bounds"}
+			}
+		}
+	}
+	if window >= 0 { // once, however often it is said
+		if err := c.resize(window); err != nil {
+			return err
+		}
+	}
+	return c.write(true, func(b []byte) []byte {
+		if table >= 0 {
+			c.enc.SetMaxDynamicTableSizeLimit(uint32(table))
+			c.enc.SetMaxDynamicTableSize(uint32(table))
+		}
+		return appendHeader(b, 0, typeSettings, flagAck, 0)
+	})
+}
+
+// resize changes the window of every stream (section 6.9.2).
+func (c *conn) resize(window int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	grow := window - c.peerWindow
+	c.peerWindow = window
+	for _, st := range c.streams {
+		if st.sendWindow += grow; st.sendWindow > maxWindow {
+			return connError{flowControlError, "a window is over 2^31-1"}
+		}
+	}
+	c.room.Broadcast()
+	return nil
+}
