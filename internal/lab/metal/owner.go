@@ -194,7 +194,12 @@ func Own(ctx context.Context, opts Options, ready func(Status)) (err error) {
 	}
 	server := &http.Server{Handler: l.handler(end), ReadHeaderTimeout: time.Second}
 	go func() { _ = server.Serve(listener) }() // until Close
-	defer func() { _ = server.Close() }()
+	defer func() {
+		// Who asked for the end still gets its answer.
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = errors.Join(server.Shutdown(late), server.Close())
+	}()
 	ready(l.Status(ctx))
 	<-ctx.Done()
 	return nil
