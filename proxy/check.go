@@ -20,7 +20,7 @@ func (e *Exchange) check() *message.Response {
 	}
 	e.host = host
 	switch {
-	case !isToken(r.Method):
+	case !message.IsToken(r.Method):
 		return e.refuse(400, "the method is no token")
 	case r.Method == "TRACE":
 		return answer(405, "TRACE is not allowed here\n", message.Field{Name: "Allow", Value: allowed})

@@ -156,16 +156,6 @@ func forwardedElement(peer netip.Addr, scheme, host string) string {
 	return "for=" + node + ";host=" + quote(host) + ";proto=" + scheme
 }
 
-// isToken reports whether s is one (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; !isUnreserved(c) && strings.IndexByte("!#$%&'*+^`|", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
 // quote returns s as a token where it is one, as a quoted-string otherwise
 // (RFC 9110 sections 5.6.2 and 5.6.4).
 func quote(s string) string {

@@ -84,7 +84,7 @@ func (a *answer) shape(res *message.Response) shape {
 		// What the content would have been; of a 304 only its maker knows.
 		s.none = true
 		v := res.Header.Get("Content-Length")
-		if _, ok := parseLength(v); ok {
+		if _, ok := message.ParseLength(v); ok {
 			s.field = v
 		} else if res.Length > 0 && res.Status != http.StatusNotModified {
 			s.field = strconv.FormatInt(res.Length, 10)
@@ -108,7 +108,7 @@ func (a *answer) write(res *message.Response) error {
 	b := appendStatus(*block, res.Status)
 	b = appendFields(b, res.Header, s.chunked)
 	if !res.Header.Has("Date") {
-		b = append(append(append(b, "Date: "...), a.conn.server.now()...), "\r\n"...)
+		b = append(append(append(b, "Date: "...), a.conn.server.clock.Now()...), "\r\n"...)
 	}
 	switch {
 	case s.chunked:

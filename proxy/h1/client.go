@@ -101,7 +101,7 @@ func sendable(req *message.Request) error {
 	switch {
 	case req.Method == "CONNECT":
 		return errors.New("CONNECT cannot be forwarded")
-	case req.Method == "" || !all(req.Method, isToken), req.Target == "" || !isVisible(req.Target), !isVisible(req.Authority), !all(req.Protocol, isValue):
+	case req.Method == "" || !all(req.Method, isToken), req.Target == "" || !message.IsVisible(req.Target), !message.IsVisible(req.Authority), !all(req.Protocol, isValue):
 		return errors.New("method, target, host or protocol have characters that no request has")
 	case req.Protocol != "" && req.Body != nil:
 		return errors.New("upgrade with content cannot be forwarded")

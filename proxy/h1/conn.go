@@ -47,17 +47,9 @@ type conn struct {
 
 func newConn(s *Server, c net.Conn) *conn {
 	one := &conn{server: s, nc: c, in: reader{from: c}}
-	one.peer, one.local = addrPort(c.RemoteAddr()), addrPort(c.LocalAddr())
+	one.peer, one.local = message.AddrPort(c.RemoteAddr()), message.AddrPort(c.LocalAddr())
 	one.watch.conn = one
 	return one
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	if t, ok := a.(*net.TCPAddr); ok {
-		ap := t.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	return netip.AddrPort{}
 }
 
 // serve answers requests until the connection ends.

@@ -216,27 +216,12 @@ func (f *frame) setLength(s string) error {
 	if f.length >= 0 {
 		return errors.New("Content-Length is given twice")
 	}
-	n, ok := parseLength(s)
+	n, ok := message.ParseLength(s)
 	if !ok {
 		return fmt.Errorf("Content-Length %.40q is no number", s)
 	}
 	f.length, f.lengthText = n, s
 	return nil
-}
-
-// parseLength reads 1*DIGIT (RFC 9110 section 8.6).
-func parseLength(s string) (int64, bool) {
-	if s == "" || len(s) > 18 {
-		return 0, false
-	}
-	n := int64(0)
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(s[i]-'0')
-	}
-	return n, true
 }
 
 func wantsTrailers(te string) bool {

@@ -26,7 +26,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"anyedge/internal/message"
@@ -59,7 +58,7 @@ type Server struct {
 	log                 *slog.Logger
 	base                context.Context //nolint:containedctx // of every exchange; cancel ends them
 	cancel              context.CancelFunc
-	date                atomic.Pointer[date]
+	clock               message.Clock
 
 	mu       sync.Mutex
 	stopping time.Time // when connections without a request close; zero: not stopping
@@ -140,21 +139,4 @@ func (s *Server) last() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.stopping.IsZero()
-}
-
-// A date is the time in the form of RFC 9110 section 5.6.7.
-type date struct {
-	second int64
-	text   string
-}
-
-// now returns the time for a Date field.
-func (s *Server) now() string {
-	t := time.Now()
-	if d := s.date.Load(); d != nil && d.second == t.Unix() {
-		return d.text
-	}
-	d := &date{t.Unix(), t.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}
-	s.date.Store(d)
-	return d.text
 }

@@ -69,7 +69,7 @@ func (h *head) line(line string) *refusal {
 	default: // a later minor version is read as the last one known (RFC 9110 section 2.5)
 		h.minor = 1
 	}
-	if !isVisible(target) || strings.Contains(target, "#") {
+	if !message.IsVisible(target) || strings.Contains(target, "#") {
 		// A fragment is none of a target; who reads on behind it sees another path.
 		return refuse(400, "the request target has a character that must be percent-encoded")
 	}
@@ -81,16 +81,6 @@ func (h *head) line(line string) *refusal {
 func isVersion(s string) bool {
 	digit := func(c byte) bool { return c >= '0' && c <= '9' }
 	return len(s) == len("HTTP/1.1") && s[:5] == "HTTP/" && digit(s[5]) && s[6] == '.' && digit(s[7])
-}
-
-// isVisible reports whether s is printable ASCII without white space.
-func isVisible(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] >= 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 // setTarget reads the four forms of a target (RFC 9112 section 3.2).

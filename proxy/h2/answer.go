@@ -222,7 +222,7 @@ func (c *conn) grow(n int64) {
 
 // answer sends res whole. After an error the stream must be reset.
 func (st *stream) answer(res *message.Response) error {
-	s := section{status: res.Status, header: res.Header, date: st.conn.server.now()}
+	s := section{status: res.Status, header: res.Header, date: st.conn.server.clock.Now()}
 	length := res.Length
 	if res.Body == nil {
 		length = max(length, 0)
@@ -287,7 +287,7 @@ func (st *stream) content(res *message.Response, length int64) error {
 func (st *stream) tunnel(res *message.Response) {
 	h := res.Header.Clone()
 	h.Del("Sec-Websocket-Accept")
-	if err := st.headers(section{status: http.StatusOK, header: h, date: st.conn.server.now()}, false, true); err != nil {
+	if err := st.headers(section{status: http.StatusOK, header: h, date: st.conn.server.clock.Now()}, false, true); err != nil {
 		return
 	}
 	message.Pipe(st.ctx, &tunnel{st}, res.Stream)

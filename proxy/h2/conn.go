@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2/hpack"
+
+	"anyedge/internal/message"
 )
 
 const (
@@ -58,10 +60,11 @@ type conn struct {
 	renewed    time.Time // the read deadline
 	control    flood     // of frames that ask for nothing
 	resets     flood     // of streams that came to nothing
-	recent     []uint32  // streams that we have reset, the newest last
-	leaving    bool      // a GOAWAY was sent that names the last stream
-	lastID     uint32    // that is taken; maxStreamID until leaving
-	dead       error     // nil while the connection lives
+	refusals   flood
+	recent     []uint32 // streams that we have reset, the newest last
+	leaving    bool     // a GOAWAY was sent that names the last stream
+	lastID     uint32   // that is taken; maxStreamID until leaving
+	dead       error    // nil while the connection lives
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -70,18 +73,10 @@ func newConn(s *Server, nc net.Conn) *conn {
 		sendWindow: initialWindow, recvWindow: s.window(), peerWindow: initialWindow, peerFrame: maxFrame,
 	}
 	c.room.L = &c.mu
-	c.peer, c.local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
+	c.peer, c.local = message.AddrPort(nc.RemoteAddr()), message.AddrPort(nc.LocalAddr())
 	c.enc = hpack.NewEncoder(&c.encoded)
 	c.dec = hpack.NewDecoder(firstTableSize, nil)
 	return c
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	if t, ok := a.(*net.TCPAddr); ok {
-		ap := t.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	return netip.AddrPort{}
 }
 
 // serve reads frames until the connection ends.

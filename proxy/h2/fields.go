@@ -150,7 +150,7 @@ func (f *fields) request() (*head, error) {
 	h := &head{length: -1}
 	h.req = message.Request{Version: message.HTTP2, Method: f.method, Authority: f.authority, Target: f.path, Protocol: f.protocol}
 	switch {
-	case f.method == "" || !isToken(f.method):
+	case f.method == "" || !message.IsToken(f.method):
 		return nil, errors.New("there is no method")
 	case f.method == "CONNECT" && f.protocol == "":
 		if f.scheme != "" || f.path != "" || f.authority == "" {
@@ -161,7 +161,7 @@ func (f *fields) request() (*head, error) {
 		return nil, errors.New(":scheme or :path is missing")
 	case f.protocol != "" && f.method != "CONNECT":
 		return nil, errors.New(":protocol is for CONNECT")
-	case f.path[0] != '/' && (f.path != "*" || f.method != "OPTIONS"), !isVisible(f.path):
+	case f.path[0] != '/' && (f.path != "*" || f.method != "OPTIONS"), !message.IsVisible(f.path):
 		return nil, errors.New("the path is none")
 	case f.protocol != "":
 		// Inside, an upgrade looks the same from every version.
@@ -170,7 +170,7 @@ func (f *fields) request() (*head, error) {
 	if err := h.take(f.header); err != nil {
 		return nil, err
 	}
-	if !isVisible(h.req.Authority) {
+	if !message.IsVisible(h.req.Authority) {
 		return nil, errors.New("the authority is none")
 	}
 	return h, nil
@@ -191,7 +191,7 @@ func (h *head) take(all message.Header) error {
 			}
 			continue
 		case "content-length":
-			n, ok := parseLength(x.Value)
+			n, ok := message.ParseLength(x.Value)
 			if !ok || h.length >= 0 {
 				return errors.New("content-length is no number, or given twice")
 			}
@@ -230,32 +230,6 @@ func (f *fields) trailers() (message.Header, error) {
 	return kept, nil
 }
 
-// parseLength reads 1*DIGIT (RFC 9110 section 8.6).
-func parseLength(s string) (int64, bool) {
-	if s == "" || len(s) > 18 {
-		return 0, false
-	}
-	n := int64(0)
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(s[i]-'0')
-	}
-	return n, true
-}
-
-// isToken reports whether s is one (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
 // isName reports whether s is a field name: a token in lower case.
 func isName(s string) bool {
 	for i := range len(s) {
@@ -263,7 +237,7 @@ func isName(s string) bool {
 			return false
 		}
 	}
-	return isToken(s)
+	return message.IsToken(s)
 }
 
 // isValue reports whether s is a field value (section 8.2.1).
@@ -274,14 +248,4 @@ func isValue(s string) bool {
 		}
 	}
 	return s == "" || s[0] != ' ' && s[0] != '\t' && s[len(s)-1] != ' ' && s[len(s)-1] != '\t'
-}
-
-// isVisible reports whether s is printable ASCII without white space.
-func isVisible(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] >= 0x7f {
-			return false
-		}
-	}
-	return true
 }

@@ -56,8 +56,11 @@ func (c *conn) section(id uint32, end bool, got *fields) error {
 		c.maxID = id
 		refused := c.running >= c.server.streams || len(c.streams) >= c.server.streams
 		late := id > c.lastID
+		flood := refused && !late && c.refusals.over(maxRefused)
 		c.mu.Unlock()
 		switch {
+		case flood:
+			return connError{enhanceYourCalm, "too many streams beyond those allowed at once"}
 		case late:
 			return nil // it knows from the GOAWAY that nobody has seen it
 		case refused:
