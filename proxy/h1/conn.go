@@ -186,7 +186,7 @@ func (c *conn) head() ([]byte, error) {
 			return nil, err
 		}
 	}
-	return c.in.head(limit)
+	return c.in.head(limit, maxFields)
 }
 
 // misread ends a connection whose head could not be read.

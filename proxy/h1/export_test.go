@@ -13,7 +13,7 @@ import (
 // end.
 func Receive(from net.Conn) (req *message.Request, rest func() ([]byte, error), status int) {
 	in := &reader{from: from}
-	raw, err := in.head(int(DefaultHeader))
+	raw, err := in.head(int(DefaultHeader), maxFields)
 	switch {
 	case in.ended:
 		return nil, nil, -1

@@ -114,11 +114,11 @@ func (b *reader) wholeHead() bool { return bytes.Contains(b.buf[b.r:b.w], []byte
 
 // head returns a start line and a header section, up to and with the empty line
 // (RFC 9112 section 2.1); it is valid until the next read. One empty line before
-// it is skipped (section 2.2). limit is in bytes.
-func (b *reader) head(limit int) ([]byte, error) {
+// it is skipped (section 2.2). limit is in bytes, lines is how many fields it may have.
+func (b *reader) head(limit, lines int) ([]byte, error) {
 	var s headScan
 	for {
-		head, err := s.next(b, limit)
+		head, err := s.next(b, limit, lines)
 		if head != nil || err != nil {
 			return head, err
 		}
@@ -137,7 +137,7 @@ type headScan struct {
 }
 
 // next returns the head when it is whole, nil when more must come.
-func (s *headScan) next(b *reader, limit int) ([]byte, error) {
+func (s *headScan) next(b *reader, limit, lines int) ([]byte, error) {
 	for {
 		i := bytes.IndexByte(b.buf[b.r+s.at:b.w], '\n')
 		if i < 0 {
@@ -164,7 +164,7 @@ func (s *headScan) next(b *reader, limit int) ([]byte, error) {
 			*s = headScan{skipped: true}
 		case s.lines == 0 && s.at > limit:
 			return nil, errLineTooLong
-		case s.lines > maxFields:
+		case s.lines > lines:
 			return nil, errTooMany
 		default:
 			s.line = s.at

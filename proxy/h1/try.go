@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -145,10 +144,7 @@ func (t *try) answer() (*message.Response, error) {
 func (t *try) head() (frame, int, error) {
 	in := &t.conn.in
 	before := in.got
-	raw, err := in.head(maxResponseHeader)
-	if errors.Is(err, errTooMany) {
-		raw, err = t.longHead()
-	}
+	raw, err := in.head(maxResponseHeader, maxResponseHeader) // a backend is no stranger: its bytes alone are bounded
 	t.answered = t.answered || in.got > before || raw != nil
 	if err != nil {
 		if errors.Is(err, io.EOF) {
@@ -157,25 +153,6 @@ func (t *try) head() (frame, int, error) {
 		return frame{}, 0, err
 	}
 	return parseAnswer(&t.res, string(raw), t.req.Method)
-}
-
-// longHead reads a head that has more lines than a request's may have: a backend
-// is no stranger, its bytes alone are bounded.
-func (t *try) longHead() ([]byte, error) {
-	in := &t.conn.in
-	for {
-		if head, _, ok := bytes.Cut(in.buf[in.r:in.w], []byte("\r\n\r\n")); ok {
-			whole := in.buf[in.r : in.r+len(head)+4]
-			in.r += len(whole)
-			return whole, nil
-		}
-		if in.buffered() > maxResponseHeader {
-			return nil, errHeadTooLarge
-		}
-		if err := in.fill(); err != nil {
-			return nil, err
-		}
-	}
 }
 
 // cause returns why the answer could not be read: the upload's failure, if that
