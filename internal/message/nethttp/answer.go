@@ -48,11 +48,10 @@ func (x *exchange) answer(res *message.Response) {
 			header.Add("Trailer", n)
 		}
 	}
-	x.setLength(res, length, len(names) > 0)
+	x.setLength(res, length)
 	if _, ok := header["Content-Type"]; !ok {
 		header["Content-Type"] = nil // the answer's maker decides, not a guess
 	}
-	x.lastIfEarly()
 	x.w.WriteHeader(status)
 	switch {
 	case x.r.Method == http.MethodHead || !bodyAllowed(res.Status):
@@ -66,7 +65,7 @@ func (x *exchange) answer(res *message.Response) {
 }
 
 // setLength sets Content-Length to what res says of its content.
-func (x *exchange) setLength(res *message.Response, length int64, trailers bool) {
+func (x *exchange) setLength(res *message.Response, length int64) {
 	header := x.w.Header()
 	switch {
 	case res.Status == http.StatusNoContent:
@@ -77,7 +76,7 @@ func (x *exchange) setLength(res *message.Response, length int64, trailers bool)
 		} else if length > 0 && res.Status != http.StatusNotModified {
 			header.Set("Content-Length", strconv.FormatInt(length, 10))
 		}
-	case length >= 0 && (!trailers || x.r.ProtoMajor != 1):
+	case length >= 0:
 		header.Set("Content-Length", strconv.FormatInt(length, 10))
 	}
 }

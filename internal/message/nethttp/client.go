@@ -11,7 +11,7 @@ import (
 )
 
 // A Client sends requests to one peer through an http.RoundTripper: a
-// [http.Transport] (with a dialer from [Dialer] for HTTP/1) or a transport or
+// [http.Transport] for HTTP/2, or a transport or
 // connection of quic-go's http3. It follows no redirect and keeps no cookie.
 type Client struct {
 	Transport http.RoundTripper
@@ -20,14 +20,10 @@ type Client struct {
 	Host      string // HOST:PORT that the transport dials or knows it by
 
 	// Extended is for HTTP/3: an upgrade is an extended CONNECT (RFC 9220).
-	// NoUpgrade is for HTTP/2: upgrades are refused. With neither the
-	// transport speaks HTTP/1.
+	// NoUpgrade is for HTTP/2: upgrades are refused. One of them is set.
 	Extended  bool
 	NoUpgrade bool
 }
-
-// http1 reports whether the transport speaks HTTP/1.
-func (c *Client) http1() bool { return !c.Extended && !c.NoUpgrade }
 
 // RoundTrip sends req and returns the final answer; interim ones go to
 // req.Inform. Errors, also those of the answer's content, are *message.TryError.
@@ -35,7 +31,7 @@ func (c *Client) RoundTrip(ctx context.Context, req *message.Request) (*message.
 	t := &try{to: c.To, inform: req.Inform}
 	tryCtx, cancel := context.WithCancelCause(ctx)
 	t.giveUp = cancel
-	out, err := c.outgoing(t.trace(tryCtx), req, t)
+	out, err := c.outgoing(t.trace(tryCtx), req)
 	if err != nil {
 		cancel(nil)
 		return nil, &message.TryError{Sent: message.NothingSent, To: c.To, Err: err}

@@ -1,8 +1,8 @@
 // Package nethttp converts between package message and net/http, so that an
 // engine may stand on net/http or on a library that speaks its types.
 //
-// [Handler] answers a server's requests by a message.RoundTripper; a [Client]
-// is a message.RoundTripper on an http.RoundTripper. It is the only place that
+// [Handler] answers an HTTP/3 server's requests by a message.RoundTripper; a
+// [Client] is a message.RoundTripper on an http.RoundTripper of HTTP/2 or 3. It is the only place that
 // knows both models; it listens on nothing, dials nothing but through the
 // transport it is given, and decides nothing about routes or retries.
 //

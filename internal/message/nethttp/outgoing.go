@@ -24,7 +24,7 @@ type outgoing struct {
 }
 
 // outgoing returns req as the transport takes it.
-func (c *Client) outgoing(ctx context.Context, req *message.Request, t *try) (*outgoing, error) {
+func (c *Client) outgoing(ctx context.Context, req *message.Request) (*outgoing, error) {
 	switch {
 	case req.Method == http.MethodConnect:
 		return nil, errors.New("CONNECT cannot be forwarded")
@@ -59,7 +59,7 @@ func (c *Client) outgoing(ctx context.Context, req *message.Request, t *try) (*o
 	if req.Body == nil || req.Body.Length() == 0 {
 		return out, nil
 	}
-	return out, c.setBody(out, req, t)
+	return out, setBodyOf(out.request, req)
 }
 
 // hideKeys spells fields in h so that net/http does not know them: of a request
@@ -97,37 +97,25 @@ func (c *Client) url(req *message.Request) *url.URL {
 	return u
 }
 
-// setBody makes the content of req that of out.
-func (c *Client) setBody(out *outgoing, req *message.Request, t *try) (err error) {
-	r := out.request
+// setBodyOf makes the content of req that of r.
+func setBodyOf(r *http.Request, req *message.Request) error {
 	r.ContentLength = req.Body.Length()
 	// Filled at the end of the content; without names in it nothing is
-	// announced, and HTTP/1 and 3 send whatever there is by then.
+	// announced, and HTTP/3 sends whatever there is by then.
 	r.Trailer = make(http.Header)
 	for _, n := range trailerNames(req.Header) {
 		r.Trailer[n] = nil
 	}
-	if len(r.Trailer) > 0 && c.http1() {
-		r.ContentLength = -1 // HTTP/1 has trailers only behind chunks
-	}
 	trailer := r.Trailer
-	open := func() (io.ReadCloser, error) {
-		reader, err := req.Body.Open()
-		if err != nil {
-			return nil, err
-		}
-		u := &upload{reader: reader, body: req.Body, trailer: trailer, closed: t.uploaded}
-		t.setBody(u)
-		return u, nil
+	reader, err := req.Body.Open()
+	if err != nil {
+		return err
 	}
-	// A transport asks for another reader only when the first connection was
-	// dead (HTTP/1), or the peer has given its word that it did nothing.
-	r.GetBody = open
-	if !c.http1() {
-		r.GetBody = func() (io.ReadCloser, error) { return nil, errUnprocessed }
-	}
-	r.Body, err = open()
-	return err
+	r.Body = &upload{reader: reader, body: req.Body, trailer: trailer}
+	// A transport asks for another reader only when the peer has given its word that
+	// it did nothing: then whoever called decides.
+	r.GetBody = func() (io.ReadCloser, error) { return nil, errUnprocessed }
+	return nil
 }
 
 // upload is the content of a request as a transport reads it.
@@ -135,7 +123,6 @@ type upload struct {
 	reader  io.ReadCloser
 	body    *message.Body
 	trailer http.Header // of the request that is sent
-	closed  func(io.Closer)
 }
 
 // Read sets the trailer fields before it returns io.EOF.
@@ -156,7 +143,6 @@ func (u *upload) Read(p []byte) (int, error) {
 
 // Close ends this try's reading only.
 func (u *upload) Close() error {
-	u.closed(u)
 	return u.reader.Close()
 }
 

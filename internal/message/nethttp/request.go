@@ -20,7 +20,7 @@ func incoming(r *http.Request) *message.Request {
 		Method:    r.Method,
 		Scheme:    "http",
 		Authority: r.Host,
-		Target:    originForm(r),
+		Target:    r.RequestURI,
 		Header:    announced(fromHeader(r.Header), r.Trailer),
 		Peer:      addrPort(r.RemoteAddr),
 		Local:     addrPort(r.Context().Value(http.LocalAddrContextKey)),
@@ -48,49 +48,18 @@ func setBody(req *message.Request, r *http.Request, body *source) {
 	req.Body = message.NewBody(body, r.ContentLength, keptBody, func() message.Header { return fromTrailer(r.Trailer) })
 }
 
-// originForm returns the request target as received, an absolute-form one of
-// HTTP/1 without its scheme and authority (RFC 9112 section 3.2.2).
-func originForm(r *http.Request) string {
-	target := r.RequestURI
-	if r.Method == http.MethodConnect || strings.HasPrefix(target, "/") || target == "*" {
-		return target
-	}
-	_, rest, ok := strings.Cut(target, "://")
-	if !ok || r.ProtoMajor != 1 || r.URL.Host == "" {
-		return target
-	}
-	i := strings.IndexAny(rest, "/?")
-	switch {
-	case i < 0 && r.Method == http.MethodOptions:
-		return "*"
-	case i < 0:
-		return "/"
-	case rest[i] == '?':
-		return "/" + rest[i:]
-	}
-	return rest[i:]
-}
-
 // extendedConnect reports whether r is an extended CONNECT (RFC 8441, RFC
 // 9220), whose Proto is the :protocol asked for.
 func extendedConnect(r *http.Request) bool {
 	return r.Method == http.MethodConnect && r.ProtoMajor > 1 && !strings.HasPrefix(r.Proto, "HTTP/")
 }
 
-// upgradeProtocol returns the first protocol that r asks to change to. h2c is
-// never one: a backend that took it would read the client's next bytes as
-// requests that nobody has seen (RFC 9113 appendix B deprecates it).
+// upgradeProtocol returns the protocol that r asks to change to. h2c is never one: a
+// backend that took it would read the client's next bytes as requests that nobody
+// has seen (RFC 9113 appendix B deprecates it).
 func upgradeProtocol(r *http.Request) string {
-	var protocol string
-	switch {
-	case extendedConnect(r):
-		protocol = r.Proto
-	case r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) && hasToken(r.Header["Connection"], "Upgrade"):
-		protocol, _, _ = strings.Cut(r.Header.Get("Upgrade"), ",")
-		protocol = strings.Trim(protocol, " \t")
-	}
-	if strings.EqualFold(protocol, "h2c") {
+	if !extendedConnect(r) || strings.EqualFold(r.Proto, "h2c") {
 		return ""
 	}
-	return protocol
+	return r.Proto
 }

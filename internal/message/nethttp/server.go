@@ -25,10 +25,6 @@ type handler struct {
 // ServeHTTP runs one exchange.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{w: w, r: r, rc: http.NewResponseController(w), log: h.log}
-	if r.ProtoMajor == 1 {
-		// An answer may come while the client still sends.
-		_ = x.rc.EnableFullDuplex()
-	}
 	req := incoming(r)
 	x.src = x.newSource()
 	setBody(req, r, x.src)
@@ -46,7 +42,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer res.Close()
 	if res.Stream != nil {
-		x.upgrade(r.Context(), res, req.Protocol)
+		x.upgrade(r.Context(), res)
 		return
 	}
 	x.answer(res)
@@ -104,17 +100,7 @@ func (x *exchange) fail(err error) {
 		panic(http.ErrAbortHandler)
 	}
 	x.log.Warn("request got no answer", "method", x.r.Method, "target", x.r.RequestURI, "err", err)
-	x.lastIfEarly()
 	x.w.WriteHeader(http.StatusBadGateway)
-}
-
-// lastIfEarly makes an answer whose head is written before the end of the
-// request's content the last one on an HTTP/1 connection: what is still to come
-// of that must not be taken for a request.
-func (x *exchange) lastIfEarly() {
-	if x.r.ProtoMajor == 1 && x.src != nil && !x.src.over() {
-		x.w.Header().Set("Connection", "close")
-	}
 }
 
 // abort ends the exchange whose answer is not complete.

@@ -8,11 +8,6 @@ import (
 	"time"
 )
 
-// drainTime is how long an HTTP/1 server takes in what comes of a request's
-// content after it has answered: a connection that is closed on unread bytes
-// may take the answer with it.
-const drainTime = 500 * time.Millisecond
-
 // peekTime is how long the content of a GET over HTTP/3 may take to turn out
 // to be none: a client sends the end of its stream right behind the head.
 const peekTime = 5 * time.Millisecond
@@ -20,21 +15,18 @@ const peekTime = 5 * time.Millisecond
 var errExchangeOver = errors.New("the exchange is over")
 
 // A source is the content of a received request. Its Close ends a Read that is
-// under way, which the bodies of HTTP/1 servers cannot do themselves.
+// under way.
 type source struct {
-	body     io.ReadCloser
-	deadline func(time.Time) error // of reads on the connection; nil: body.Close ends a Read
-	proceed  func()                // tells the client to send; nil: it does so unasked
+	body    io.ReadCloser
+	proceed func() // tells the client to send; nil: it does so unasked
 
 	peeked chan struct{} // closed when early and failed are there; nil: no peek
 	early  []byte        // read before anybody asked
 	failed error         // behind early
 
-	mu       sync.Mutex
-	reading  bool
-	ended    bool // body has returned an error
-	complete bool // that was io.EOF
-	closed   bool
+	mu     sync.Mutex
+	ended  bool // body has returned an error
+	closed bool
 }
 
 // newSource returns the content of r, nil when it has none.
@@ -44,9 +36,6 @@ func (x *exchange) newSource() *source {
 		return nil
 	}
 	s := &source{body: r.Body}
-	if r.ProtoMajor == 1 {
-		s.deadline = x.rc.SetReadDeadline
-	}
 	if hasToken(r.Header["Expect"], "100-continue") && r.ProtoAtLeast(1, 1) {
 		s.proceed = sync.OnceFunc(x.proceed)
 	} else if r.ProtoMajor == 3 && r.ContentLength < 0 && seldomHasContent(r.Method) && s.empty() {
@@ -92,7 +81,6 @@ func (s *source) Read(p []byte) (int, error) {
 		s.mu.Unlock()
 		return 0, errExchangeOver
 	}
-	s.reading = true
 	s.mu.Unlock()
 	if s.proceed != nil {
 		s.proceed()
@@ -100,9 +88,7 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.read(p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reading = false
 	s.ended = s.ended || err != nil
-	s.complete = s.complete || errors.Is(err, io.EOF)
 	return n, err
 }
 
@@ -123,15 +109,7 @@ func (s *source) read(p []byte) (int, error) {
 	return s.body.Read(p)
 }
 
-// over reports whether the content has ended as it should.
-func (s *source) over() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.complete
-}
-
-// Close makes a Read that is under way, and later ones, fail. The content that
-// an HTTP/1 client still sends is left to the server to drain.
+// Close makes a Read that is under way, and later ones, fail.
 func (s *source) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,11 +118,5 @@ func (s *source) Close() error {
 		return nil
 	}
 	s.closed = true
-	switch {
-	case s.deadline == nil:
-		return s.body.Close()
-	case s.reading:
-		return s.deadline(time.Unix(1, 0))
-	}
-	return s.deadline(time.Now().Add(drainTime))
+	return s.body.Close()
 }

@@ -2,7 +2,6 @@ package nethttp
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -23,13 +22,10 @@ type try struct {
 	giveUp context.CancelCauseFunc // ends the try's context; always called when the answer has been read
 
 	mu       sync.Mutex
-	body     io.Closer // the current attempt's reading of the request's content; may be nil
-	conn     *conn     // of the current attempt, when it is one of ours
-	start    int64     // bytes written to conn before this request
-	attempts int       // connections that it was given
-	wrote    bool      // some attempt wrote, maybe not wholly
-	answer   bool      // the first byte of an answer has come
-	returned bool      // the transport's RoundTrip has
+	attempts int  // connections that it was given
+	wrote    bool // some attempt wrote, maybe not wholly
+	answer   bool // the first byte of an answer has come
+	returned bool // the transport's RoundTrip has
 }
 
 // trace returns ctx with hooks that report to t.
@@ -42,58 +38,18 @@ func (t *try) trace(ctx context.Context) context.Context {
 	})
 }
 
-func (t *try) connected(info httptrace.GotConnInfo) {
-	c, _ := info.Conn.(*conn)
+func (t *try) connected(httptrace.GotConnInfo) {
 	t.mu.Lock()
-	t.leave()
-	t.attempts++
-	if c != nil {
-		t.conn, t.start = c, c.written.Load()
-	} else if t.attempts > maxShared {
+	defer t.mu.Unlock()
+	if t.attempts++; t.attempts > maxShared {
 		t.giveUp(errUnprocessed)
 	}
-	body := t.body
-	t.mu.Unlock()
-	if c != nil {
-		c.onClose(body)
-	}
-}
-
-// setBody takes note of what reads the request's content from now on.
-func (t *try) setBody(body io.Closer) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.body = body
-}
-
-// uploaded takes note that body is read no more: an idle connection must not
-// keep the content of the last request.
-func (t *try) uploaded(body io.Closer) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.body != body {
-		return
-	}
-	t.body = nil
-	if t.conn != nil {
-		t.conn.uploaded(body)
-	}
-}
-
-// leave takes note of what was written to the current connection.
-func (t *try) leave() {
-	if t.conn != nil && t.conn.written.Load() > t.start {
-		t.wrote = true
-	}
-	t.conn = nil
 }
 
 func (t *try) wroteHeaders() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.conn == nil { // else its count says it, better
-		t.wrote = true
-	}
+	t.wrote = true
 }
 
 func (t *try) firstByte() {
@@ -124,12 +80,8 @@ func (t *try) end() {
 func (t *try) fail(ctx context.Context, err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.conn
-	t.leave()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
-	} else if c != nil {
-		err = c.cause(err)
 	}
 	sent := message.NothingSent
 	switch {
@@ -138,7 +90,7 @@ func (t *try) fail(ctx context.Context, err error) error {
 		sent = message.Answered
 	case t.wrote:
 		sent = message.MaybeExecuted
-	case c == nil && t.attempts > 0 && ctx.Err() != nil:
+	case t.attempts > 0 && ctx.Err() != nil:
 		// A shared connection: its writer may not have told us yet.
 		sent = message.MaybeExecuted
 	}
