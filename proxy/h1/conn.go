@@ -67,7 +67,9 @@ func (c *conn) serve() {
 	for wait := c.server.headerTimeout; c.await(wait); wait = c.server.idle {
 		raw, err := c.head()
 		if err != nil {
-			c.misread(err)
+			if bad := unread(err); bad != nil {
+				c.refuse(bad)
+			}
 			return
 		}
 		h, bad := parseRequest(string(raw))
@@ -189,21 +191,12 @@ func (c *conn) head() ([]byte, error) {
 	return c.in.head(limit, maxFields)
 }
 
-// misread ends a connection whose head could not be read.
-func (c *conn) misread(err error) {
-	switch {
-	case errors.Is(err, errLineTooLong):
-		c.refuse(&refusal{414, err})
-	case errors.Is(err, errHeadTooLarge), errors.Is(err, errTooMany):
-		c.refuse(&refusal{431, err})
-	case errors.Is(err, errBareLF), errors.Is(err, errNoStartLine):
-		c.refuse(&refusal{400, err})
-	}
-}
-
 // refuse answers what is no request, and ends the connection.
 func (c *conn) refuse(bad *refusal) {
-	c.server.log.Debug("request refused", "peer", c.peer, "status", bad.status, "err", bad.why)
+	c.server.log.Debug("request refused", "peer", c.peer, "status", bad.status, "rule", bad.rule, "err", bad.why)
+	if f := c.server.refused; f != nil {
+		f(c.peer, bad.status, bad.rule)
+	}
 	text := bad.why.Error() + "\n"
 	res := &message.Response{
 		Status: bad.status, Length: int64(len(text)), Body: message.Content(text),

@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -48,6 +49,11 @@ type Config struct {
 	Header        message.Size  // of a request's line and header section; more is answered with 431, a longer line with 414
 	Idle          time.Duration // of a connection between requests
 	HeaderTimeout time.Duration // for the TLS handshake, and for a request's header section
+
+	// Refused is told of requests that the engine answered itself: what the client
+	// sent broke a rule. It is called by the connection's goroutine, before the answer
+	// is written. nil: nobody is told.
+	Refused func(peer netip.AddrPort, status int, rule string)
 }
 
 // A Server answers HTTP/1 connections.
@@ -55,6 +61,7 @@ type Server struct {
 	header              int // bytes
 	idle, headerTimeout time.Duration
 	handler             message.RoundTripper
+	refused             func(peer netip.AddrPort, status int, rule string)
 	log                 *slog.Logger
 	base                context.Context //nolint:containedctx // of every exchange; cancel ends them
 	cancel              context.CancelFunc
@@ -71,7 +78,7 @@ func NewServer(cfg Config, handler message.RoundTripper, log *slog.Logger) *Serv
 	s := &Server{
 		header: int(cmp.Or(cfg.Header, DefaultHeader)), idle: cmp.Or(cfg.Idle, DefaultIdle),
 		headerTimeout: cmp.Or(cfg.HeaderTimeout, DefaultHeaderTimeout),
-		handler:       handler, log: log, conns: map[*conn]struct{}{},
+		handler:       handler, refused: cfg.Refused, log: log, conns: map[*conn]struct{}{},
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s

@@ -2,25 +2,11 @@ package h1
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 
 	"anyedge/internal/message"
 )
-
-// A refusal is why a request is not taken.
-type refusal struct {
-	status int
-	why    error
-}
-
-func (r *refusal) Error() string { return r.why.Error() }
-func (r *refusal) Unwrap() error { return r.why }
-
-func refuse(status int, format string, args ...any) *refusal {
-	return &refusal{status, fmt.Errorf(format, args...)}
-}
 
 // A head is a request's line and header section.
 type head struct {
@@ -35,7 +21,7 @@ type head struct {
 func parseRequest(s string) (*head, *refusal) {
 	line, fields, ok := strings.Cut(s, "\r\n")
 	if !ok || !strings.HasSuffix(fields, "\r\n") {
-		return nil, refuse(400, "the header section has no end")
+		return nil, refuse(400, RuleField, "the header section has no end")
 	}
 	h := &head{}
 	if bad := h.line(line); bad != nil {
@@ -43,15 +29,23 @@ func parseRequest(s string) (*head, *refusal) {
 	}
 	var err error
 	if h.header, err = parseFields(fields[:len(fields)-2]); err != nil {
-		return nil, &refusal{400, err}
+		return nil, badField(err)
 	}
 	if h.frame, err = cutFrame(&h.header, true); err != nil {
 		if errors.Is(err, errUnknownCoding) && h.minor > 0 {
-			return nil, &refusal{501, err}
+			return nil, &refusal{501, RuleFraming, err}
 		}
-		return nil, &refusal{400, err}
+		return nil, &refusal{400, RuleFraming, err}
 	}
 	return h, h.check()
+}
+
+// badField refuses a header section for one of its lines.
+func badField(err error) *refusal {
+	if errors.Is(err, errBareLF) {
+		return &refusal{400, RuleBareLF, err}
+	}
+	return &refusal{400, RuleField, err}
 }
 
 // line reads METHOD SP TARGET SP VERSION.
@@ -60,18 +54,18 @@ func (h *head) line(line string) *refusal {
 	target, version, ok2 := strings.Cut(rest, " ")
 	switch {
 	case !ok1 || !ok2 || method == "" || !all(method, isToken):
-		return refuse(400, "the request line is malformed")
+		return refuse(400, RuleRequestLine, "the request line is malformed")
 	case version == "HTTP/1.0":
 	case !isVersion(version):
-		return refuse(400, "the request line does not end with a version")
+		return refuse(400, RuleRequestLine, "the request line does not end with a version")
 	case version[5] != '1':
-		return refuse(505, "%.8q is not spoken here", version)
+		return refuse(505, RuleRequestLine, "%.8q is not spoken here", version)
 	default: // a later minor version is read as the last one known (RFC 9110 section 2.5)
 		h.minor = 1
 	}
 	if !message.IsVisible(target) || strings.Contains(target, "#") {
 		// A fragment is none of a target; who reads on behind it sees another path.
-		return refuse(400, "the request target has a character that must be percent-encoded")
+		return refuse(400, RuleTarget, "the request target has a character that must be percent-encoded")
 	}
 	h.method = method
 	return h.setTarget(target)
@@ -88,7 +82,7 @@ func (h *head) setTarget(target string) *refusal {
 	switch {
 	case h.method == "CONNECT":
 		if port, ok := authorityPort(target); !ok || port == "" {
-			return refuse(400, "the request target of CONNECT is not HOST:PORT")
+			return refuse(400, RuleTarget, "the request target of CONNECT is not HOST:PORT")
 		}
 		h.target, h.authority = target, target
 	case strings.HasPrefix(target, "/"), target == "*" && h.method == "OPTIONS":
@@ -96,7 +90,7 @@ func (h *head) setTarget(target string) *refusal {
 	default:
 		scheme, rest, ok := strings.Cut(target, "://")
 		if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
-			return refuse(400, "the request target is neither a path nor a http URL")
+			return refuse(400, RuleTarget, "the request target is neither a path nor a http URL")
 		}
 		i := strings.IndexAny(rest, "/?")
 		switch {
@@ -110,7 +104,7 @@ func (h *head) setTarget(target string) *refusal {
 			h.authority, h.target = rest[:i], "/"+rest[i:]
 		}
 		if _, ok := authorityPort(h.authority); !ok {
-			return refuse(400, "the request target names no host")
+			return refuse(400, RuleTarget, "the request target names no host")
 		}
 	}
 	return nil
@@ -145,15 +139,15 @@ func (h *head) check() *refusal {
 	_, valid := authorityPort(f.host)
 	switch {
 	case f.hosts > 1:
-		return refuse(400, "Host is given twice")
+		return refuse(400, RuleHost, "Host is given twice")
 	case f.hosts == 0 && h.minor > 0:
-		return refuse(400, "there is no Host")
+		return refuse(400, RuleHost, "there is no Host")
 	case f.host != "" && !valid:
-		return refuse(400, "Host is no HOST[:PORT]")
+		return refuse(400, RuleHost, "Host is no HOST[:PORT]")
 	case f.chunked && h.minor == 0:
-		return refuse(400, "HTTP/1.0 has no Transfer-Encoding")
+		return refuse(400, RuleFraming, "HTTP/1.0 has no Transfer-Encoding")
 	case f.expect != "" && !same(f.expect, "100-continue"):
-		return refuse(417, "only 100-continue can be expected")
+		return refuse(417, RuleExpect, "only 100-continue can be expected")
 	}
 	if h.authority == "" { // an absolute target or CONNECT says it (section 3.2.2)
 		h.authority = f.host

@@ -69,7 +69,7 @@ func TestLimits(t *testing.T) {
 	for _, tt := range []struct{ name, raw, want string }{
 		{"header section", "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 20<<10) + "\r\n\r\n", "HTTP/1.1 431 "},
 		{"request line", "GET /" + strings.Repeat("x", 20<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 414 "},
-		{"slow header section", "GET / HTTP/1.1\r\nHost: a\r\n", ""},
+		{"slow header section", "GET / HTTP/1.1\r\nHost: a\r\n", "HTTP/1.1 408 "},
 		{"silence", "", ""},
 		{"idle", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 "},
 		{"no host", "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 "},

@@ -1,0 +1,58 @@
+package h1_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"anyedge/internal/message"
+	"anyedge/proxy/h1"
+)
+
+// Whoever keeps the books hears of what the engine refused by itself.
+func TestRefused(t *testing.T) {
+	told := make(chan string, 1)
+	var from netip.AddrPort // of the refusal heard last
+	_, addr := start(t, h1.Config{
+		Header: 8 * message.KiB, HeaderTimeout: 200 * time.Millisecond,
+		Refused: func(peer netip.AddrPort, status int, rule string) {
+			from = peer
+			told <- fmt.Sprint(status, " ", rule)
+		},
+	}, hello)
+	for _, tt := range []struct{ sent, want string }{
+		{"GET /\r\nHost: a\r\n\r\n", "400 " + h1.RuleRequestLine},
+		{"GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505 " + h1.RuleRequestLine},
+		{"GET a HTTP/1.1\r\nHost: a\r\n\r\n", "400 " + h1.RuleTarget},
+		{get("X : 1\r\n"), "400 " + h1.RuleField},
+		{get("Content-Length: x\r\n"), "400 " + h1.RuleFraming},
+		{get("Transfer-Encoding: gzip, chunked\r\n"), "501 " + h1.RuleFraming},
+		{get("Host: b\r\n"), "400 " + h1.RuleHost},
+		{get("Expect: more\r\n"), "417 " + h1.RuleExpect},
+		{"GET / HTTP/1.1\nHost: a\r\n\r\n", "400 " + h1.RuleBareLF},
+		{get("X: 1\nY: 2\r\n"), "400 " + h1.RuleBareLF},
+		{get("X: " + strings.Repeat("x", 9<<10) + "\r\n"), "431 " + h1.RuleHeaderSize},
+		{get(strings.Repeat("X: x\r\n", 101)), "431 " + h1.RuleHeaderSize},
+		{"GET /" + strings.Repeat("x", 9<<10), "414 " + h1.RuleHeaderSize},
+		{"GET / HTTP/1.1\r\nHost", "408 " + h1.RuleSlowHeader},
+	} {
+		t.Run(tt.want, func(t *testing.T) {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprint(c, tt.sent)
+			got := <-told
+			if got != tt.want || from.String() != c.LocalAddr().String() {
+				t.Errorf("heard %s of %v, want %s of %v", got, from, tt.want, c.LocalAddr())
+			}
+			if answer := readAll(t, c); !strings.HasPrefix(answer, "HTTP/1.1 "+tt.want[:3]) {
+				t.Errorf("answered %.50q", answer)
+			}
+		})
+	}
+}
