@@ -23,8 +23,6 @@ var later = []string{
 	"vips[].announce.per_neighbor",
 	"vips[].drain.max",
 	"vips[].stability.flaps_per_hour",
-	"listeners[].proxy_protocol",
-	"listeners[].limits.conns_per_ip",
 	"l4.defense",
 	"certificates[].acme",
 	"services[].discover",

@@ -12,16 +12,17 @@ import (
 
 // A ListenerConfig is one entry of `listeners:`.
 type ListenerConfig struct {
-	Name           string         `json:"name" yaml:"name"`                                                          // unique
-	VIPs           []string       `json:"vips,omitempty" yaml:"vips"`                                                // whose traffic it takes; bound at their addresses unless bind is given
-	Bind           []string       `json:"bind,omitempty" yaml:"bind"`                                                // ADDRESS:PORT to listen on, in place of the VIPs' addresses and port
-	Port           uint16         `json:"port,omitempty" yaml:"port"`                                                // at the VIPs' addresses
-	Protocols      []string       `json:"protocols,omitempty" yaml:"protocols" jsonschema:"enum=h1,enum=h2,enum=h3"` // default h1 and h2; h3 adds UDP and Alt-Svc
-	TLS            *TLSConfig     `json:"tls,omitempty" yaml:"tls"`                                                  // absent: plain text
-	Private        bool           `json:"private,omitempty" yaml:"private"`                                          // this geo's apps only: takes SERVICE.internal here and GEO.SERVICE.internal there; bind at a unicast address, never a VIP
-	RedirectHTTPS  bool           `json:"redirect_https,omitempty" yaml:"redirect_https"`                            // answer every request with a redirect to https
-	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" yaml:"trusted_proxies"`                          // whose X-Forwarded-For names the client
-	Limits         ListenerLimits `json:"limits,omitzero" yaml:"limits"`                                             // what one client can make it hold
+	Name           string         `json:"name" yaml:"name"`                                                                              // unique
+	VIPs           []string       `json:"vips,omitempty" yaml:"vips"`                                                                    // whose traffic it takes; bound at their addresses unless bind is given
+	Bind           []string       `json:"bind,omitempty" yaml:"bind"`                                                                    // ADDRESS:PORT to listen on, in place of the VIPs' addresses and port
+	Port           uint16         `json:"port,omitempty" yaml:"port"`                                                                    // at the VIPs' addresses
+	Protocols      []string       `json:"protocols,omitempty" yaml:"protocols" jsonschema:"enum=h1,enum=h2,enum=h3"`                     // default h1 and h2; h3 adds UDP and Alt-Svc
+	TLS            *TLSConfig     `json:"tls,omitempty" yaml:"tls"`                                                                      // absent: plain text
+	Private        bool           `json:"private,omitempty" yaml:"private"`                                                              // this geo's apps only: takes SERVICE.internal here and GEO.SERVICE.internal there; bind at a unicast address, never a VIP
+	RedirectHTTPS  bool           `json:"redirect_https,omitempty" yaml:"redirect_https"`                                                // answer every request with a redirect to https
+	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" yaml:"trusted_proxies"`                                              // whose X-Forwarded-For or PROXY header names the client
+	ProxyProtocol  string         `json:"proxy_protocol,omitempty" yaml:"proxy_protocol" jsonschema:"enum=off,enum=accept,enum=require"` // of TCP connections from trusted_proxies; accept: each begins with a PROXY header (v1 or v2), others' with none; require: the same, and others are refused; default off
+	Limits         ListenerLimits `json:"limits,omitzero" yaml:"limits"`                                                                 // what one client can make it hold
 }
 
 // TLSConfig says how a listener terminates TLS.
@@ -35,6 +36,11 @@ type ListenerLimits struct {
 	Header *message.Size  `json:"header,omitempty" yaml:"header"` // of one request's header section; default 64KiB
 	Body   *message.Size  `json:"body,omitempty" yaml:"body"`     // of one request's content; default 100MiB; 0B = no limit
 	Idle   *time.Duration `json:"idle,omitempty" yaml:"idle"`     // of a connection without a request; default 75s
+
+	Connections      *int           `json:"connections,omitempty" yaml:"connections" jsonschema:"minimum=1"`   // TCP connections at once; default: half of the files that edged may open
+	ConnsPerIP       *int           `json:"conns_per_ip,omitempty" yaml:"conns_per_ip" jsonschema:"minimum=0"` // TCP connections of one client at once, an IPv4 address or an IPv6 /64; those of trusted_proxies do not count; default 0 = no limit
+	Handshakes       *int           `json:"handshakes,omitempty" yaml:"handshakes" jsonschema:"minimum=1"`     // connections at once that have not ended their TLS handshake or PROXY header; one more ends the oldest; default 4096
+	HandshakeTimeout *time.Duration `json:"handshake_timeout,omitempty" yaml:"handshake_timeout"`              // from a connection's start to the end of its TLS handshake, with the PROXY header; default 10s
 }
 
 // A ServiceConfig is one entry of `services:`.

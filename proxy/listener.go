@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -43,6 +42,7 @@ type listener struct {
 	maxBody   message.Size
 	httpsPort uint16 // where redirect_https leads
 
+	gate    *gate
 	engines engines
 
 	bound atomic.Pointer[[]netip.AddrPort] // nil while it does not accept
@@ -58,7 +58,7 @@ type listener struct {
 // newListener checks a listener's configuration and compiles its routes.
 func (p *Proxy) newListener(l Listener) (*listener, error) {
 	c := l.Config
-	one := &listener{cfg: c, addresses: l.Addresses, proxy: p, log: p.log.With("listener", c.Name), maxBody: DefaultMaxBody}
+	one := &listener{cfg: c, addresses: l.Addresses, proxy: p, log: p.log.With("listener", c.Name), maxBody: DefaultMaxBody, gate: newGate(c)}
 	if c.Limits.Body != nil {
 		one.maxBody = *c.Limits.Body
 	}
@@ -66,7 +66,7 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 	if len(l.Addresses) == 0 {
 		errs = append(errs, errors.New("has no address: give bind, or vips with addresses and a port"))
 	}
-	errs = append(errs, c.checkPrivate(), one.setProtocols())
+	errs = append(errs, c.checkPrivate(), one.setProtocols(), c.Limits.Validate(), c.Validate())
 	errs = append(errs, one.setTLS(p.setup.Certificates))
 	var mine []*service
 	for _, s := range p.services {
@@ -157,65 +157,4 @@ func httpsPort(ls []Listener) uint16 {
 		}
 	}
 	return 0
-}
-
-// accept hands connections to the engines until its socket is closed.
-func (l *listener) accept(ctx context.Context, socket net.Listener) {
-	for {
-		conn, err := socket.Accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil:
-			l.log.Warn("accept", "err", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(acceptRetry):
-			}
-			continue
-		}
-		if l.tls == nil {
-			l.engines.plain().ServeConn(conn)
-			continue
-		}
-		l.serving.Go(func() { l.handshake(ctx, conn) })
-	}
-}
-
-// handshake does the TLS handshake and hands the connection to the engine that
-// ALPN chose. A client without ALPN speaks HTTP/1.1.
-func (l *listener) handshake(ctx context.Context, conn net.Conn) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	secure := tls.Server(conn, l.tls)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		l.log.Debug("handshake", "client", conn.RemoteAddr().String(), "err", err)
-		answerPlainText(err)
-		_ = conn.Close()
-		return
-	}
-	switch secure.ConnectionState().NegotiatedProtocol {
-	case "h2":
-		l.engines.h2.ServeConn(secure)
-	default:
-		if l.engines.h1 == nil {
-			_ = secure.Close()
-			return
-		}
-		l.engines.h1.ServeConn(secure)
-	}
-}
-
-// answerPlainText tells a client that spoke HTTP without TLS what is wrong.
-func answerPlainText(err error) {
-	record, ok := errors.AsType[tls.RecordHeaderError](err)
-	if !ok || record.Conn == nil {
-		return
-	}
-	switch string(record.RecordHeader[:3]) {
-	case "GET", "HEA", "POS", "PUT", "OPT", "DEL", "PAT":
-		_ = record.Conn.SetWriteDeadline(time.Now().Add(time.Second))
-		const text = "this port speaks https, the request came as http\n"
-		_, _ = fmt.Fprintf(record.Conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
-	}
 }

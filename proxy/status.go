@@ -76,6 +76,10 @@ type ListenerStatus struct {
 	Addresses []netip.AddrPort // bound; empty while it is not up
 	Missing   []netip.AddrPort // of VIPs, not on this machine so far
 	Up        bool             // accepts at one address at least
+
+	Connections int       // TCP connections of clients
+	Arriving    int       // of them, within their handshake
+	Refused     []Refusal // by every rule, since the start
 }
 
 // Listeners returns the state of every listener, in the order configured.
@@ -85,6 +89,7 @@ func (p *Proxy) Listeners() []ListenerStatus {
 		out[i] = ListenerStatus{
 			Name: l.cfg.Name, VIPs: l.cfg.VIPs, Services: l.serviceNames(),
 			Protocols: l.protocols, TLS: l.tls != nil, Private: l.cfg.Private,
+			Connections: int(l.gate.conns.Load()), Arriving: l.gate.arriving.len(), Refused: l.gate.refusals.all(),
 		}
 		if bound := l.bound.Load(); bound != nil {
 			out[i].Addresses, out[i].Missing, out[i].Up = *bound, l.missing(), len(*bound) > 0

@@ -159,7 +159,7 @@ func (c *conn) sever() {
 	if t, ok := raw.(*tls.Conn); ok {
 		raw = t.NetConn()
 	}
-	if t, ok := raw.(*net.TCPConn); ok {
+	if t, ok := raw.(interface{ SetLinger(sec int) error }); ok {
 		_ = t.SetLinger(0)
 	}
 	_ = raw.Close()

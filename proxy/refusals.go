@@ -1,0 +1,57 @@
+package proxy
+
+import "sync/atomic"
+
+// A Rule names why a listener refused something, or gave it up.
+type Rule string
+
+// The rules of what happens before a connection speaks HTTP.
+const (
+	RuleConnections       Rule = "connections"        // more of them than the listener takes
+	RuleClientConnections Rule = "client_connections" // more of them than one client may have
+	RuleHandshakes        Rule = "handshakes"         // the longest under way made room for a newer one
+	RuleProxyHeader       Rule = "proxy_header"       // a PROXY header that is missing or wrong, or a peer that may send none
+	RuleArrival           Rule = "arrival_timeout"    // no whole PROXY header or TLS handshake in time
+	RuleGone              Rule = "handshake_gone"     // the client left within the handshake
+	RuleNotTLS            Rule = "handshake_not_tls"  // it spoke something else, HTTP most likely
+	RuleVersion           Rule = "handshake_version"  // no TLS version in common
+	RuleCipher            Rule = "handshake_cipher"   // no cipher suite in common
+	RuleALPN              Rule = "handshake_alpn"     // no protocol in common
+	RuleAlert             Rule = "handshake_alert"    // the client did not like our certificate, most likely
+	RuleHandshake         Rule = "handshake_other"
+)
+
+// Rules are all of them, in the order that they are shown.
+var rules = [...]Rule{
+	RuleConnections, RuleClientConnections, RuleHandshakes, RuleProxyHeader, RuleArrival,
+	RuleGone, RuleNotTLS, RuleVersion, RuleCipher, RuleALPN, RuleAlert, RuleHandshake,
+}
+
+// refusals counts by rule.
+type refusals [len(rules)]atomic.Uint64
+
+// add counts one.
+func (r *refusals) add(rule Rule) {
+	for i := range rules {
+		if rules[i] == rule {
+			r[i].Add(1)
+			return
+		}
+	}
+}
+
+// A Refusal is how often a listener refused something by one rule since it
+// started.
+type Refusal struct {
+	Rule  Rule
+	Count uint64
+}
+
+// all returns every rule's count, those of 0 too.
+func (r *refusals) all() []Refusal {
+	out := make([]Refusal, len(rules))
+	for i := range rules {
+		out[i] = Refusal{rules[i], r[i].Load()}
+	}
+	return out
+}
