@@ -34,7 +34,6 @@ var later = []string{
 	"services[].replay.compat",
 	"services[].replay.cache",
 	"services[].replay.policies",
-	"services[].limits",
 	"admin.dashboard",
 	"log.access.fields",
 	"trace",

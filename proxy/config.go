@@ -55,6 +55,7 @@ type ServiceConfig struct {
 	Timeouts  upstream.TimeoutsConfig  `json:"timeouts,omitzero" yaml:"timeouts"`                                                // how long backends may take
 	Priority  string                   `json:"priority,omitempty" yaml:"priority" jsonschema:"enum=interactive,enum=background"` // background is shed and refused first; default interactive
 	Replay    replay.Config            `json:"replay,omitzero" yaml:"replay"`                                                    // what its backends may ask for with Replay-Geo
+	Limits    ServiceLimits            `json:"limits,omitzero" yaml:"limits"`                                                    // of one client
 }
 
 // LogConfig says what is logged, and how.

@@ -100,6 +100,9 @@ func (e *Exchange) checked(ctx context.Context, l *listener) *message.Response {
 	if resp := e.routeOn(l); resp != nil {
 		return resp
 	}
+	if resp := e.ofClient(); resp != nil {
+		return resp
+	}
 	if resp := e.limit(l.maxBody); resp != nil {
 		return resp
 	}

@@ -2,7 +2,7 @@ package proxy
 
 import "sync/atomic"
 
-// A Rule names why a listener refused something, or gave it up.
+// A Rule names why something was refused, or given up.
 type Rule string
 
 // The rules of what happens before a connection speaks HTTP.
@@ -21,7 +21,13 @@ const (
 	RuleHandshake         Rule = "handshake_other"
 )
 
-// Rules are all of them, in the order that they are shown.
+// The rules of a service's limits per client.
+const (
+	RuleClientRate       Rule = "client_rate"       // more requests/s of one client
+	RuleClientConcurrent Rule = "client_concurrent" // more requests of one client at once
+)
+
+// rules are all those of a listener, in the order that they are shown.
 var rules = [...]Rule{
 	RuleConnections, RuleClientConnections, RuleHandshakes, RuleProxyHeader, RuleArrival,
 	RuleGone, RuleNotTLS, RuleVersion, RuleCipher, RuleALPN, RuleAlert, RuleHandshake,
@@ -40,8 +46,7 @@ func (r *refusals) add(rule Rule) {
 	}
 }
 
-// A Refusal is how often a listener refused something by one rule since it
-// started.
+// A Refusal is how often something was refused by one rule since the start.
 type Refusal struct {
 	Rule  Rule
 	Count uint64

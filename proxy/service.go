@@ -28,9 +28,14 @@ type service struct {
 	pool  pool
 	via   string // element of Via for what its backends answer
 	stats stats
+
+	limits *clientLimits // nil: none
 }
 
 func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
+	if err := c.Limits.Validate(); err != nil {
+		return nil, fmt.Errorf("service %s: limits: %w", c.Name, err)
+	}
 	p, err := upstream.New(c.Name, upstream.Config{
 		Backends: c.Backends,
 		Health:   c.Health,
@@ -40,7 +45,7 @@ func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", c.Name, err)
 	}
-	s := &service{cfg: c, pool: p, via: viaElement(message.HTTP1)}
+	s := &service{cfg: c, pool: p, via: viaElement(message.HTTP1), limits: newClientLimits(c.Limits)}
 	if allH2(c.Backends) {
 		s.via = viaElement(message.HTTP2)
 	}

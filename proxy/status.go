@@ -26,6 +26,7 @@ type ServiceStatus struct {
 
 	Elsewhere []string // geos that could serve it, nearest first
 	Backends  []upstream.BackendStatus
+	Refused   []Refusal // by its limits per client, since the start
 }
 
 // A ServiceHealth is what decisions need of a service: who can serve it.
@@ -60,6 +61,7 @@ func (p *Proxy) Services() []ServiceStatus {
 			Samples: sum.samples, P50: sum.p50, P99: sum.p99,
 			Elsewhere: p.door.Elsewhere(s.cfg.Name),
 			Backends:  s.pool.Status(),
+			Refused:   s.limits.refused(),
 		}
 	}
 	return out
