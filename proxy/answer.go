@@ -59,7 +59,7 @@ func (e *Exchange) deliver(resp *message.Response, l *listener) *message.Respons
 		if port == "" {
 			port = "443"
 		}
-		resp.Header.Set("Alt-Svc", `h3=":`+port+`"; ma=`+altSvcAge)
+		resp.Header.Set("Alt-Svc", e.req.Arena.Join(`h3=":`, port, `"; ma=`+altSvcAge))
 	}
 	e.cleanTrailer(resp)
 	resp.Last = e.proxy.door.Left(l.cfg.VIPs)
@@ -89,5 +89,5 @@ func (e *Exchange) fromBackend(resp *message.Response) {
 	h.DelFunc(func(name string) bool {
 		return hasPrefix(name, edgePrefix) || replay.Owns(name) && !strings.EqualFold(name, replay.Field)
 	})
-	appendList(h, "Via", e.service.via)
+	appendList(e.req.Arena, h, "Via", e.service.via)
 }

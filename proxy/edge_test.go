@@ -43,24 +43,24 @@ type edge struct {
 
 // start runs the proxy that s says on loopback, with a development certificate.
 // Listeners are "https" (h1, h2, h3) and "http" unless s has its own.
-func start(t *testing.T, s proxy.Setup) *edge {
-	t.Helper()
-	e, err := try(t, s)
+func start(tb testing.TB, s proxy.Setup) *edge {
+	tb.Helper()
+	e, err := try(tb, s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }
 
-func try(t *testing.T, s proxy.Setup) (*edge, error) {
-	t.Helper()
-	e := &edge{geo: s.Geo, log: &logLines{t: t}}
+func try(tb testing.TB, s proxy.Setup) (*edge, error) {
+	tb.Helper()
+	e := &edge{geo: s.Geo, log: &logLines{t: tb}}
 	if e.geo == "" {
 		e.geo = "fra"
 	}
 	s.Geo, s.Node = e.geo, e.geo+"-edge1"
 	log := slog.New(slog.NewJSONHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	store, err := certs.New([]certs.Config{{Name: "dev", SelfSigned: true, Domains: []string{"shop.example", "*.example", "127.0.0.1", "localhost"}}}, t.TempDir(), log)
+	store, err := certs.New([]certs.Config{{Name: "dev", SelfSigned: true, Domains: []string{"shop.example", "*.example", "127.0.0.1", "localhost"}}}, tb.TempDir(), log)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func try(t *testing.T, s proxy.Setup) (*edge, error) {
 	if e.Proxy, err = proxy.New(s, log); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(tb.Context())
 	ready, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -83,10 +83,10 @@ func try(t *testing.T, s proxy.Setup) (*edge, error) {
 	case <-done:
 		return nil, err
 	}
-	t.Cleanup(e.stop)
+	tb.Cleanup(e.stop)
 	for _, svc := range s.Services {
 		if len(svc.Backends) > 0 {
-			waitFor(t, "first verdict of "+svc.Name, func() bool { return e.service(svc.Name).Reported })
+			waitFor(tb, "first verdict of "+svc.Name, func() bool { return e.service(svc.Name).Reported })
 		}
 	}
 	return e, nil
@@ -275,8 +275,8 @@ func missing(t *testing.T, tool string) {
 }
 
 // waitFor waits until ok, and fails the test when that takes too long.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
+func waitFor(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -285,14 +285,14 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("waited %s for %s", patience, what)
+			tb.Fatalf("waited %s for %s", patience, what)
 		}
 	}
 }
 
 // logLines keeps what was logged.
 type logLines struct {
-	t  *testing.T
+	t  testing.TB
 	mu sync.Mutex
 	b  bytes.Buffer
 }

@@ -43,7 +43,14 @@ type Exchange struct {
 
 	tooLarge atomic.Bool // the content went past the limit while it streamed
 	record   record
+
+	// Made once and kept from one exchange to the next in the same arena.
+	informs func(int, message.Header) // the method inform
+	room    [4]string                 // for visited
 }
+
+// Reset makes e ready for another exchange.
+func (e *Exchange) Reset() { *e = Exchange{informs: e.informs} }
 
 // A hop says why a request goes from one geo to another.
 type hop string
@@ -77,7 +84,9 @@ func (p *Proxy) begin(l *listener, r *message.Request) *Exchange {
 	if !within(l.cfg.TrustedProxies, peer) {
 		removeForwarded(&r.Header)
 	}
-	e := &Exchange{proxy: p, req: r, client: client, origin: p.setup.Geo, served: p.setup.Geo}
+	e := message.Part[Exchange](r.Arena)
+	e.proxy, e.req, e.client, e.origin, e.served = p, r, client, p.setup.Geo, p.setup.Geo
+	e.visited = e.room[:0]
 	e.record.start = r.Received
 	if e.record.start.IsZero() {
 		e.record.start = time.Now()
@@ -106,7 +115,6 @@ func (e *Exchange) checked(ctx context.Context, l *listener) *message.Response {
 	if resp := e.limit(l.maxBody); resp != nil {
 		return resp
 	}
-	ctx = context.WithValue(ctx, notedKey{}, e)
 	return e.run(ctx)
 }
 

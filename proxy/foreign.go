@@ -54,7 +54,7 @@ func (p *Proxy) ServeFabric(ctx context.Context, from Sender, r *message.Request
 	case !permit.OK:
 		resp = e.busy(permit.Reason)
 	default:
-		resp = e.serveForeign(context.WithValue(ctx, notedKey{}, e))
+		resp = e.serveForeign(ctx)
 	}
 	if ctx.Err() != nil {
 		resp.Close()

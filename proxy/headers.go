@@ -123,37 +123,39 @@ func cleanTrailers(r *message.Request) {
 	})
 }
 
-// addForwarded tells a backend who sent the request: X-Forwarded-*, Forwarded
-// (RFC 7239) and Via (RFC 9110 section 7.6.3). Values that a trusted proxy
-// gave are continued.
-func addForwarded(h *message.Header, peer netip.Addr, scheme, host string, v message.Version) {
-	appendList(h, "X-Forwarded-For", peer.String())
+// addForwarded tells a backend who sent r: X-Forwarded-*, Forwarded (RFC 7239)
+// and Via (RFC 9110 section 7.6.3). Values that a trusted proxy gave are continued.
+func addForwarded(r *message.Request) {
+	h, a := &r.Header, r.Arena
+	peer := r.Peer.Addr().Unmap().WithZone("")
+	node := a.Addr(peer)
+	appendList(a, h, "X-Forwarded-For", node)
 	if !h.Has("X-Forwarded-Proto") {
-		h.Add("X-Forwarded-Proto", scheme)
+		h.Add("X-Forwarded-Proto", r.Scheme)
 	}
 	if !h.Has("X-Forwarded-Host") {
-		h.Add("X-Forwarded-Host", host)
+		h.Add("X-Forwarded-Host", r.Authority)
 	}
-	appendList(h, "Forwarded", forwardedElement(peer, scheme, host))
-	appendList(h, "Via", viaElement(v))
+	appendList(a, h, "Forwarded", forwardedElement(a, node, peer.Is6(), r.Scheme, r.Authority))
+	appendList(a, h, "Via", viaElement(r.Version))
 }
 
 // appendList adds an element at the end of a list field, on one line.
-func appendList(h *message.Header, name, element string) {
+func appendList(a *message.Arena, h *message.Header, name, element string) {
 	if before := h.Joined(name); before != "" {
-		element = before + ", " + element
+		element = a.Join(before, ", ", element)
 	}
 	h.Set(name, element)
 }
 
 // forwardedElement is one element of Forwarded (RFC 7239 section 4). IPv6
 // addresses need brackets and so quotes (section 6).
-func forwardedElement(peer netip.Addr, scheme, host string) string {
-	node := peer.String()
-	if peer.Is6() {
-		node = `"[` + node + `]"`
+func forwardedElement(a *message.Arena, node string, is6 bool, scheme, host string) string {
+	before, after := "for=", ";host="
+	if is6 {
+		before, after = `for="[`, `]";host=`
 	}
-	return "for=" + node + ";host=" + quote(host) + ";proto=" + scheme
+	return a.Join(before, node, after, quote(host), ";proto=", scheme)
 }
 
 // quote returns s as a token where it is one, as a quoted-string otherwise

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +27,13 @@ type record struct {
 
 	bytes  atomic.Int64           // of content sent to the client
 	broke  atomic.Pointer[string] // how the content ended, if not well
-	once   sync.Once
+	ended  atomic.Bool
 	ending []func()
+
+	// Of the answer.
+	exchange *Exchange
+	status   int
+	body     countedBody
 }
 
 // atEnd has f called when the exchange is over.
@@ -45,38 +49,41 @@ func (r *record) watch(e *Exchange, resp *message.Response) {
 			moved:    r.shed != "" || r.failover != "",
 		})
 	}
-	status := resp.Status
-	end := func() {
-		if why := r.broke.Load(); why != nil {
-			r.err = *why
-		}
-		r.end(e, status, r.err)
-	}
+	r.exchange, r.status = e, resp.Status
 	switch {
 	case resp.Stream != nil:
-		resp.Stream = &countedStream{resp.Stream, r, end}
+		resp.Stream = &countedStream{resp.Stream, r}
 	case resp.Body != nil:
-		resp.Body = &countedBody{resp.Body, r, end}
+		r.body = countedBody{resp.Body, r}
+		resp.Body = &r.body
 	default:
-		end()
+		r.over()
 	}
+}
+
+// over ends the exchange with its answer.
+func (r *record) over() {
+	if why := r.broke.Load(); why != nil {
+		r.err = *why
+	}
+	r.end(r.exchange, r.status, r.err)
 }
 
 // end closes the exchange's books, once.
 func (r *record) end(e *Exchange, status int, err string) {
-	r.once.Do(func() {
-		for _, f := range r.ending {
-			f()
-		}
-		e.proxy.access.write(e, status, err)
-	})
+	if r.ended.Swap(true) {
+		return
+	}
+	for _, f := range r.ending {
+		f()
+	}
+	e.proxy.access.write(e, status, err)
 }
 
 // countedBody is an answer's content.
 type countedBody struct {
 	io.ReadCloser
 	record *record
-	end    func()
 }
 
 // Read counts what goes to the client.
@@ -95,7 +102,7 @@ func (b *countedBody) Ready() int { return message.Ready(b.ReadCloser) }
 
 // Close ends the exchange.
 func (b *countedBody) Close() error {
-	defer b.end()
+	defer b.record.over()
 	return b.ReadCloser.Close()
 }
 
@@ -103,7 +110,6 @@ func (b *countedBody) Close() error {
 type countedStream struct {
 	io.ReadWriteCloser
 	record *record
-	end    func()
 }
 
 // Read counts what goes to the client.
@@ -115,7 +121,7 @@ func (s *countedStream) Read(p []byte) (int, error) {
 
 // Close ends the exchange.
 func (s *countedStream) Close() error {
-	defer s.end()
+	defer s.record.over()
 	return s.ReadWriteCloser.Close()
 }
 
@@ -131,11 +137,11 @@ func (s *countedStream) CloseWrite() error {
 type accessLog struct {
 	log    *slog.Logger
 	sample float64
-	always []string // statuses or classes: "503", "5xx"
+	always [600]bool // by status
 }
 
 func newAccessLog(c AccessLogConfig, log *slog.Logger) (*accessLog, error) {
-	a := &accessLog{log: log, sample: 1, always: c.AlwaysOnStatus}
+	a := &accessLog{log: log, sample: 1}
 	if c.Sample != nil {
 		a.sample = *c.Sample
 	}
@@ -143,10 +149,15 @@ func newAccessLog(c AccessLogConfig, log *slog.Logger) (*accessLog, error) {
 	if a.sample < 0 || a.sample > 1 {
 		errs = append(errs, fmt.Errorf("log.access.sample: %v is not within 0 and 1", a.sample))
 	}
-	for i, s := range a.always {
+	for i, s := range c.AlwaysOnStatus {
 		n, err := strconv.Atoi(strings.Replace(s, "xx", "00", 1))
 		if err != nil || len(s) != 3 || n < 100 || n > 599 {
 			errs = append(errs, fmt.Errorf("log.access.always_on_status[%d]: %q is no status or class like 5xx", i, s))
+			continue
+		}
+		a.always[n] = true
+		for m := n; s[1:] == "xx" && m < n+100; m++ {
+			a.always[m] = true
 		}
 	}
 	return a, errors.Join(errs...)
@@ -157,13 +168,7 @@ func (a *accessLog) wants(status int) bool {
 	if a.sample >= 1 || a.sample > 0 && rand.Float64() < a.sample { //nolint:gosec // a sample needs no secret
 		return true
 	}
-	text := strconv.Itoa(status)
-	for _, s := range a.always {
-		if s == text || s[1:] == "xx" && s[0] == text[0] {
-			return true
-		}
-	}
-	return false
+	return status < len(a.always) && a.always[status]
 }
 
 // write logs an exchange that has ended.

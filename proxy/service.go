@@ -74,10 +74,7 @@ func (s *service) on(listener string) bool {
 	return len(s.cfg.Listeners) == 0 || slices.Contains(s.cfg.Listeners, listener)
 }
 
-// notedKey is the context key under which a request's exchange is found.
-type notedKey struct{}
-
-// dialNoted is upstream.Dial with clients that tell the exchange which backend
+// dialNoted is upstream.Dial with clients that note in the request which backend
 // was asked.
 func dialNoted(b upstream.BackendConfig, t upstream.TimeoutsConfig) (message.RoundTripper, error) {
 	client, err := upstream.Dial(b, t)
@@ -95,9 +92,7 @@ type noted struct {
 
 // RoundTrip notes the backend and asks it.
 func (n noted) RoundTrip(ctx context.Context, r *message.Request) (*message.Response, error) {
-	if e, ok := ctx.Value(notedKey{}).(*Exchange); ok {
-		e.backend = n.name
-	}
+	r.Asked = n.name
 	return n.RoundTripper.RoundTrip(ctx, r)
 }
 

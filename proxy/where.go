@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,9 @@ func (e *Exchange) full() *message.Response {
 
 // local has a local backend serve the request.
 func (e *Exchange) local(ctx context.Context) (*message.Response, error) {
-	resp, err := e.service.pool.RoundTrip(ctx, e.backendRequest())
+	r := e.backendRequest()
+	resp, err := e.service.pool.RoundTrip(ctx, r)
+	e.backend = cmp.Or(r.Asked, e.backend)
 	if err != nil && message.SentBy(err) == message.NothingSent {
 		return nil, err
 	}
@@ -81,26 +84,31 @@ func (e *Exchange) local(ctx context.Context) (*message.Response, error) {
 func (e *Exchange) backendRequest() *message.Request {
 	r := e.req.Clone()
 	removeHopByHop(&r.Header)
-	addForwarded(&r.Header, r.Peer.Addr().Unmap().WithZone(""), r.Scheme, r.Authority, r.Version)
+	addForwarded(r)
 	r.Header.Set(fieldGeo, e.proxy.setup.Geo)
 	e.addReplayFields(&r.Header)
 	r.Inform = e.informer()
 	return r
 }
 
-// informer passes interim answers on, without fields that are not the
-// client's business. An instruction in one is none.
+// informer passes interim answers on; nil: the client's version has none.
 func (e *Exchange) informer() func(int, message.Header) {
-	inform := e.req.Inform
-	if inform == nil {
+	if e.req.Inform == nil {
 		return nil
 	}
-	return func(status int, h message.Header) {
-		h = h.Clone()
-		removeEdge(&h)
-		removeHopByHop(&h)
-		inform(status, h)
+	if e.informs == nil {
+		e.informs = e.inform
 	}
+	return e.informs
+}
+
+// inform passes an interim answer on, without fields that are not the client's
+// business. An instruction in one is none.
+func (e *Exchange) inform(status int, h message.Header) {
+	h = h.Clone()
+	removeEdge(&h)
+	removeHopByHop(&h)
+	e.req.Inform(status, h)
 }
 
 // shed offers the request to the geo that the door picked, and when that is

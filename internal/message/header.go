@@ -16,10 +16,23 @@ type Field struct {
 // Names are compared without regard to case (RFC 9110 section 5.1).
 type Header []Field
 
+// same compares field names: tokens, without regard to the case of their letters.
+func same(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if x, y := a[i], b[i]; x != y && (x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
 // Get returns the first value of name, or "".
 func (h Header) Get(name string) string {
 	for i := range h {
-		if strings.EqualFold(h[i].Name, name) {
+		if same(h[i].Name, name) {
 			return h[i].Value
 		}
 	}
@@ -29,7 +42,7 @@ func (h Header) Get(name string) string {
 // Has reports whether a field of that name is present.
 func (h Header) Has(name string) bool {
 	for i := range h {
-		if strings.EqualFold(h[i].Name, name) {
+		if same(h[i].Name, name) {
 			return true
 		}
 	}
@@ -40,7 +53,7 @@ func (h Header) Has(name string) bool {
 func (h Header) Values(name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i := range h {
-			if strings.EqualFold(h[i].Name, name) && !yield(h[i].Value) {
+			if same(h[i].Name, name) && !yield(h[i].Value) {
 				return
 			}
 		}
@@ -49,7 +62,16 @@ func (h Header) Values(name string) iter.Seq[string] {
 
 // Joined returns all values of name as one list value (RFC 9110 section 5.3).
 func (h Header) Joined(name string) string {
-	return strings.Join(slices.Collect(h.Values(name)), ", ")
+	for i := range h {
+		if !same(h[i].Name, name) {
+			continue
+		}
+		if h[i+1:].Has(name) {
+			return strings.Join(slices.Collect(h.Values(name)), ", ")
+		}
+		return h[i].Value // mostly there is one
+	}
+	return ""
 }
 
 // Add appends a field line.
@@ -60,7 +82,7 @@ func (h *Header) Add(name, value string) {
 // Set gives name the one value, in the place of its first line.
 func (h *Header) Set(name, value string) {
 	for i := range *h {
-		if strings.EqualFold((*h)[i].Name, name) {
+		if same((*h)[i].Name, name) {
 			(*h)[i].Value = value
 			rest := h.delFrom(i+1, name)
 			*h = rest
@@ -83,7 +105,7 @@ func (h *Header) DelFunc(del func(name string) bool) {
 func (h *Header) delFrom(i int, name string) Header {
 	kept := (*h)[:i]
 	for _, f := range (*h)[i:] {
-		if !strings.EqualFold(f.Name, name) {
+		if !same(f.Name, name) {
 			kept = append(kept, f)
 		}
 	}

@@ -7,9 +7,10 @@
 // package owns no connection, and starts a goroutine only for the time of one
 // read of a request's content.
 //
-// Lifetime: the strings of a Request stay valid until its exchange ends,
-// whatever the connection's buffer does, so that replay, trace and the access
-// log may read them late.
+// Lifetime: the strings of a Request, and of the answer to it, stay valid until
+// its exchange ends, whatever the connection's buffer does, so that replay, trace
+// and the access log may read them late. Then their memory, an [Arena], is used
+// for another one.
 package message
 
 import (
@@ -53,9 +54,16 @@ type Request struct {
 	Header    Header // without Host and without connection-specific fields
 	Body      *Body  // nil: the request has none
 
+	// Arena is the memory that its strings and fields are in, and that its exchange
+	// may take more from. nil: the heap's.
+	Arena *Arena
+
 	Peer     netip.AddrPort // who sent it to us, before trusted proxies are looked at
 	Local    netip.AddrPort // where it arrived
 	Received time.Time
+
+	// Asked names the backend that a pool gave the request to last.
+	Asked string
 
 	// Inform takes an interim (1xx) answer for the client, other than 101. It
 	// may be called from one goroutine, before the final answer. nil: the
@@ -86,9 +94,10 @@ func (r *Request) Idempotent() bool {
 // Clone returns a copy whose Header can be changed without changing r. The
 // body is shared.
 func (r *Request) Clone() *Request {
-	c := *r
-	c.Header = r.Header.Clone()
-	return &c
+	c := Part[Request](r.Arena)
+	*c = *r
+	c.Header = r.Arena.Clone(r.Header)
+	return c
 }
 
 // A Response is the final answer to a Request.

@@ -59,7 +59,8 @@ func (t *try) run(ctx context.Context) (*message.Response, error) {
 	}
 	if t.upload != nil {
 		conn.deadline(time.Time{}) // until the content is sent
-		go t.upload.run()
+		t.req.Arena.Hold()
+		go t.upload.run(t.req.Arena)
 	}
 	return t.answer()
 }

@@ -76,9 +76,10 @@ func (u *upload) awaited() bool {
 	return !u.stopped && (!u.expects || u.invited || !u.settled)
 }
 
-// run sends the content.
-func (u *upload) run() {
+// run sends the content. It may outlive the exchange, and so holds its memory.
+func (u *upload) run(arena *message.Arena) {
 	defer close(u.done)
+	defer arena.End()
 	defer u.reader.Close() //nolint:errcheck // it ends this try's reading only
 	if !u.awaited() {
 		return

@@ -290,7 +290,7 @@ func (st *stream) tunnel(res *message.Response) {
 	if err := st.headers(section{status: http.StatusOK, header: h, date: st.conn.server.clock.Now()}, false, true); err != nil {
 		return
 	}
-	message.Pipe(st.ctx, &tunnel{st}, res.Stream)
+	message.Pipe(st.life, &tunnel{st}, res.Stream)
 }
 
 // A tunnel is the byte stream of an extended CONNECT.

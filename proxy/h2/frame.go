@@ -2,8 +2,9 @@ package h2
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
+
+	"anyedge/internal/message"
 )
 
 // Frame types (RFC 9113 section 6).
@@ -153,6 +154,6 @@ func appendSetting(b []byte, id uint16, value uint32) []byte {
 }
 
 var (
-	errClientGone   = errors.New("the client has gone")
-	errExchangeOver = errors.New("the exchange is over")
+	errClientGone   = message.Ended("the client has gone")
+	errExchangeOver = message.Ended("the exchange is over")
 )

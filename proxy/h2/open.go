@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"context"
 	"io"
 	"slices"
 	"time"
@@ -106,7 +105,9 @@ func (c *conn) open(id uint32, end bool, got *fields) error {
 	}
 	st := &stream{conn: c, id: id, recvWindow: firstWindow, width: firstWindow, declared: -1, method: got.method}
 	st.readable.L = &c.mu
-	st.ctx, st.cancel = context.WithCancelCause(c.server.base)
+	st.arena = message.NewArena()
+	st.life = message.Part[message.Life](st.arena)
+	st.life.Begin(st.arena)
 	if h != nil {
 		st.declared = h.length
 		if h.extended {
@@ -119,6 +120,7 @@ func (c *conn) open(id uint32, end bool, got *fields) error {
 	c.mu.Lock()
 	if c.dead != nil {
 		c.mu.Unlock()
+		st.arena.End()
 		return c.dead
 	}
 	st.sendWindow = c.peerWindow
@@ -126,6 +128,7 @@ func (c *conn) open(id uint32, end bool, got *fields) error {
 	c.running++
 	c.mu.Unlock()
 	if h != nil {
+		h.req.Arena = st.arena
 		h.req.Peer, h.req.Local, h.req.Received = c.peer, c.local, time.Now()
 		h.req.Scheme = "http"
 		if c.secure {

@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +17,8 @@ type stream struct {
 	conn   *conn
 	id     uint32
 	method string
-	ctx    context.Context //nolint:containedctx // of the exchange that it is
-	cancel context.CancelCauseFunc
+	arena  *message.Arena
+	life   *message.Life // of the exchange that it is
 
 	sendWindow  int64
 	recvWindow  int64
@@ -58,7 +57,7 @@ func (st *stream) abandon(cause error) {
 	if st.end == nil {
 		st.end = cause
 	}
-	st.cancel(cause)
+	st.life.Cancel(cause)
 	st.readable.Broadcast()
 }
 
@@ -87,13 +86,13 @@ func (st *stream) serve(h *head, content bool) {
 		req.Body = message.NewBody(src, h.length, keptBody, func() message.Header { return st.trailer })
 		defer req.Body.Close() //nolint:errcheck // it ends reads
 	}
-	res, err := c.server.handler.RoundTrip(st.ctx, req)
+	res, err := c.server.handler.RoundTrip(st.life, req)
 	st.amu.Lock()
 	st.final = true
 	st.amu.Unlock()
 	defer res.Close()
 	switch {
-	case err != nil && st.ctx.Err() != nil:
+	case err != nil && st.life.Err() != nil:
 		st.reset(cancelled)
 		return
 	case err == nil && res.Stream == nil && (res.Status < 200 || res.Status > 999):
@@ -124,7 +123,8 @@ func (st *stream) serve(h *head, content bool) {
 
 // finish ends what is left of the stream.
 func (st *stream) finish() {
-	st.cancel(errExchangeOver)
+	st.life.Cancel(errExchangeOver)
+	defer st.arena.End()
 	c := st.conn
 	c.mu.Lock()
 	c.running--

@@ -28,6 +28,7 @@ type Client struct {
 // RoundTrip sends req and returns the final answer; interim ones go to
 // req.Inform. Errors, also those of the answer's content, are *message.TryError.
 func (c *Client) RoundTrip(ctx context.Context, req *message.Request) (*message.Response, error) {
+	req.Arena.Forget() // a transport's own goroutines read the request, nobody knows how long
 	t := &try{to: c.To, inform: req.Inform}
 	tryCtx, cancel := context.WithCancelCause(ctx)
 	t.giveUp = cancel

@@ -1,0 +1,4 @@
+package message
+
+// Poison reports whether ended arenas are overwritten.
+const Poison = poison

@@ -1,0 +1,6 @@
+//go:build race
+
+package message
+
+// poison has ended arenas overwritten and never used again.
+const poison = true
