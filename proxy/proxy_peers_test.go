@@ -1,15 +1,22 @@
 package proxy_test
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"anyedge/proxy"
+	"anyedge/proxy/proxyproto"
 )
 
 // runPeer starts a program that stays, and ends it with the test.
@@ -112,4 +119,129 @@ func TestProxyHeaderOfCurl(t *testing.T) {
 	if n := e.refused("http", proxy.RuleProxyHeader); n != 0 {
 		t.Errorf("%d headers were refused", n)
 	}
+}
+
+// exchange sends a request and returns the content of its answer.
+func exchange(t *testing.T, c net.Conn, request string) string {
+	t.Helper()
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// nginx and HAProxy behind us read from our PROXY headers whose connections they
+// get, also from our checks.
+func TestProxyHeaderToPeers(t *testing.T) {
+	peers := []struct {
+		name  string
+		start func(t *testing.T, at string)
+	}{
+		{"nginx", func(t *testing.T, at string) {
+			t.Helper()
+			dir := t.TempDir()
+			conf := fmt.Sprintf("daemon off; master_process off; pid %[1]s/pid; error_log stderr; events {}\n"+
+				"http { access_log off; server { listen %[2]s proxy_protocol; location / { return 200 \"$proxy_protocol_addr\"; } } }\n", dir, at)
+			runPeer(t, "nginx", "-p", dir, "-e", "stderr", "-c", writeFile(t, conf))
+		}},
+		{"haproxy", func(t *testing.T, at string) {
+			t.Helper()
+			runPeer(t, "haproxy", "-db", "-f", writeFile(t, fmt.Sprintf("global\n maxconn 100\ndefaults\n mode http\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n"+
+				"frontend f\n bind %s accept-proxy\n http-request return status 200 content-type text/plain lf-string %%[src]\n", at)))
+		}},
+	}
+	for _, peer := range peers {
+		for _, version := range []string{"v1", "v2"} {
+			t.Run(peer.name+" "+version, func(t *testing.T) {
+				at := freePort(t).String()
+				peer.start(t, at)
+				s := shop("http://" + at)
+				s.Backends[0].ProxyProtocol = version
+				e := start(t, proxy.Setup{Services: []proxy.ServiceConfig{s}})
+				waitFor(t, "a healthy "+peer.name, func() bool { return e.service("shop").Healthy == 1 })
+				for range 2 {
+					for _, client := range []string{"127.0.0.77", "127.0.0.78"} {
+						c := dialFrom(t, client, e.addr("http"))
+						for range 3 {
+							if got := exchange(t, c, "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"); got != client {
+								t.Errorf("%s sees client %q, want %q", peer.name, got, client)
+							}
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// A connection to a backend that gets PROXY headers carries the requests of one
+// client connection.
+func TestProxyHeaderPerClient(t *testing.T) {
+	var mu sync.Mutex
+	var headers []string
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RemoteAddr) })}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(headed{l, func(h proxyproto.Header) {
+			mu.Lock()
+			defer mu.Unlock()
+			if h.Source.IsValid() {
+				headers = append(headers, h.Source.String()+" "+h.Destination.String())
+			}
+		}})
+	}()
+	t.Cleanup(func() { _ = server.Close(); <-served })
+	s := shop("http://" + l.Addr().String())
+	s.Health.HTTP = nil
+	s.Backends[0].ProxyProtocol = "v2"
+	e := start(t, proxy.Setup{Services: []proxy.ServiceConfig{s}})
+	waitFor(t, "a healthy backend", func() bool { return e.service("shop").Healthy == 1 })
+	var want []string
+	for range 3 {
+		c := dialFrom(t, "127.0.0.1", e.addr("http"))
+		want = append(want, c.LocalAddr().String()+" "+e.addr("http"))
+		for range 3 {
+			if got := exchange(t, c, "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"); got == "" {
+				t.Error("no answer")
+			}
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if diff := cmp.Diff(want, headers); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// headed is a listener whose connections begin with PROXY headers.
+type headed struct {
+	net.Listener
+	saw func(proxyproto.Header)
+}
+
+func (h headed) Accept() (net.Conn, error) {
+	c, err := h.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	header, err := proxyproto.Read(c)
+	if err != nil {
+		return c, c.Close()
+	}
+	h.saw(header)
+	return c, nil
 }

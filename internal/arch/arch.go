@@ -31,7 +31,7 @@ var Table = map[string][]string{
 	"configs/gen": {"configs", "internal/message"},
 
 	"proxy":           {"proxy/...", "replay", "internal/message", "internal/world"},
-	"proxy/upstream":  {"proxy/h1", "proxy/h2", "internal/message"},
+	"proxy/upstream":  {"proxy/h1", "proxy/h2", "proxy/proxyproto", "internal/message"},
 	"proxy/admission": {"internal/steering", "internal/message", "internal/world"},
 	"proxy/h1":        {"internal/message/..."},
 	"proxy/h2":        {"internal/message/..."},

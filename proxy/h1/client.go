@@ -38,6 +38,11 @@ type ClientConfig struct {
 	Connect        time.Duration // for a new connection
 	ResponseHeader time.Duration // from the end of the request to the answer's header section
 	Idle           time.Duration // of a pooled connection
+
+	// Preamble appends what a connection for req begins with, before its first
+	// request. A connection is used again only for requests with the same one. nil:
+	// nothing.
+	Preamble func(b []byte, req *message.Request) []byte
 }
 
 // A Client asks one backend.
@@ -45,6 +50,7 @@ type Client struct {
 	to, addr       string
 	responseHeader time.Duration
 	dialer         net.Dialer
+	preamble       func(b []byte, req *message.Request) []byte // nil: none
 	pool           pool
 }
 
@@ -54,6 +60,7 @@ func NewClient(cfg ClientConfig) *Client {
 		to: cmp.Or(cfg.Name, cfg.Addr), addr: cfg.Addr,
 		responseHeader: cmp.Or(cfg.ResponseHeader, DefaultResponseHeader),
 		dialer:         net.Dialer{Timeout: cmp.Or(cfg.Connect, DefaultConnect), KeepAlive: keepAliveProbe},
+		preamble:       cfg.Preamble,
 		pool:           pool{idle: cmp.Or(cfg.Idle, DefaultClientIdle)},
 	}
 }
@@ -74,7 +81,7 @@ func (c *Client) RoundTrip(ctx context.Context, req *message.Request) (*message.
 		pooled = req.Protocol == "" // an upgrade keeps its connection: a new one, which is not stale
 	)
 	for {
-		bc, fresh, err := c.connect(ctx, pooled)
+		bc, fresh, err := c.connect(ctx, req, pooled)
 		sent, again := message.NothingSent, false
 		if err == nil {
 			t := &try{client: c, conn: bc, req: req}
@@ -118,12 +125,16 @@ func because(ctx context.Context, err error) error {
 }
 
 // connect returns a connection that was pooled, if one may be, or a new one.
-func (c *Client) connect(ctx context.Context, pooled bool) (bc *backendConn, fresh bool, err error) {
+func (c *Client) connect(ctx context.Context, req *message.Request, pooled bool) (bc *backendConn, fresh bool, err error) {
 	if ctx.Err() != nil {
 		return nil, false, ctx.Err()
 	}
+	var preamble string
+	if c.preamble != nil {
+		preamble = string(c.preamble(nil, req))
+	}
 	if pooled {
-		if bc := c.pool.get(); bc != nil {
+		if bc := c.pool.get(preamble); bc != nil {
 			return bc, false, nil
 		}
 	}
@@ -131,7 +142,15 @@ func (c *Client) connect(ctx context.Context, pooled bool) (bc *backendConn, fre
 	if err != nil {
 		return nil, true, err
 	}
-	return newBackendConn(nc), true, nil
+	if preamble != "" {
+		if _, err := io.WriteString(nc, preamble); err != nil { // a new connection takes it at once
+			_ = nc.Close()
+			return nil, true, err
+		}
+	}
+	bc = newBackendConn(nc)
+	bc.preamble = preamble
+	return bc, true, nil
 }
 
 // Close closes idle connections; those in use are closed when their exchange

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -10,10 +11,11 @@ import (
 // A backendConn is a connection to a backend. It belongs to one exchange at a
 // time.
 type backendConn struct {
-	nc    net.Conn
-	in    reader
-	since time.Time // that it is idle
-	abort func()    // ends every read and write, for good
+	nc       net.Conn
+	in       reader
+	since    time.Time // that it is idle
+	preamble string    // that it began with
+	abort    func()    // ends every read and write, for good
 
 	raw     syscall.RawConn
 	look    func(fd uintptr) bool // sets waiting
@@ -73,18 +75,21 @@ type pool struct {
 	closed bool
 }
 
-// get returns a connection that seems to live; nil: there is none.
-func (p *pool) get() *backendConn {
+// get returns a connection with a preamble that seems to live; nil: there is
+// none.
+func (p *pool) get(preamble string) *backendConn {
 	for {
 		p.mu.Lock()
-		n := len(p.conns)
-		if n == 0 {
+		i := len(p.conns) - 1
+		for i >= 0 && p.conns[i].preamble != preamble {
+			i--
+		}
+		if i < 0 {
 			p.mu.Unlock()
 			return nil
 		}
-		b := p.conns[n-1]
-		p.conns[n-1] = nil
-		p.conns = p.conns[:n-1]
+		b := p.conns[i]
+		p.conns = slices.Delete(p.conns, i, i+1)
 		p.mu.Unlock()
 		if !b.dead() {
 			return b
@@ -99,9 +104,13 @@ func (p *pool) put(b *backendConn) {
 	b.since = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || len(p.conns) >= maxIdleConns {
+	if p.closed {
 		_ = b.nc.Close()
 		return
+	}
+	if len(p.conns) >= maxIdleConns { // the oldest, which may be nobody's any more
+		_ = p.conns[0].nc.Close()
+		p.conns = slices.Delete(p.conns, 0, 1)
 	}
 	p.conns = append(p.conns, b)
 	if p.reaper == nil {

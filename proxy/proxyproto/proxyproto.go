@@ -58,18 +58,22 @@ func Read(r io.Reader) (Header, error) {
 	return Header{}, ErrNoHeader
 }
 
-// Append appends h in version v. Addresses that are invalid, or of two families,
-// are said to be unknown.
+// Append appends h in version v. A zero h says that the proxy speaks for itself;
+// a destination that is unknown, or of another family, is said to be the
+// unspecified address.
 func Append(b []byte, v Version, h Header) []byte {
-	src, dst := h.Source.Addr(), h.Destination.Addr()
-	if src.Unmap().Is4() && dst.Unmap().Is4() {
-		src, dst = src.Unmap(), dst.Unmap()
+	src, dst := h.Source.Addr().Unmap().WithZone(""), h.Destination.Addr().Unmap().WithZone("")
+	if src.IsValid() && src.BitLen() != dst.BitLen() {
+		dst = netip.IPv6Unspecified()
+		if src.Is4() {
+			dst = netip.IPv4Unspecified()
+		}
+		h.Destination = netip.AddrPort{}
 	}
-	known := src.IsValid() && dst.IsValid() && src.BitLen() == dst.BitLen()
-	h.Source = netip.AddrPortFrom(src.WithZone(""), h.Source.Port())
-	h.Destination = netip.AddrPortFrom(dst.WithZone(""), h.Destination.Port())
+	h.Source = netip.AddrPortFrom(src, h.Source.Port())
+	h.Destination = netip.AddrPortFrom(dst, h.Destination.Port())
 	if v == V1 {
-		return appendV1(b, h, known)
+		return appendV1(b, h)
 	}
-	return appendV2(b, h, known)
+	return appendV2(b, h)
 }

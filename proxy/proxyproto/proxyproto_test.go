@@ -123,11 +123,12 @@ func TestAppend(t *testing.T) {
 		{"v1 IPv6", proxyproto.V1, six, "PROXY TCP6 2001:db8::1 2001:db8::9 1000 443\r\n"},
 		{"v1 mapped", proxyproto.V1, header("[::ffff:192.0.2.1]:1000", "203.0.113.9:443"), "PROXY TCP4 192.0.2.1 203.0.113.9 1000 443\r\n"},
 		{"v1 zone", proxyproto.V1, header("[fe80::1%eth0]:1", "[fe80::2%eth0]:2"), "PROXY TCP6 fe80::1 fe80::2 1 2\r\n"},
-		{"v1 two families", proxyproto.V1, header("192.0.2.1:1", "[2001:db8::1]:1"), "PROXY UNKNOWN\r\n"},
+		{"v1 two families", proxyproto.V1, header("192.0.2.1:1", "[2001:db8::1]:1"), "PROXY TCP4 192.0.2.1 0.0.0.0 1 0\r\n"},
+		{"v1 destination unknown", proxyproto.V1, proxyproto.Header{Source: six.Source}, "PROXY TCP6 2001:db8::1 :: 1000 0\r\n"},
 		{"v1 unknown", proxyproto.V1, proxyproto.Header{}, "PROXY UNKNOWN\r\n"},
 		{"v2", proxyproto.V2, four, sig + "\x21\x11\x00\x0c" + bin4},
 		{"v2 IPv6", proxyproto.V2, six, sig + "\x21\x21\x00\x24" + bin6},
-		{"v2 unknown", proxyproto.V2, proxyproto.Header{}, sig + "\x21\x00\x00\x00"},
+		{"v2 local", proxyproto.V2, proxyproto.Header{}, sig + "\x20\x00\x00\x00"},
 	} {
 		if got := string(proxyproto.Append(nil, tt.v, tt.in)); got != tt.want {
 			t.Errorf("%s: Append() = %q, want %q", tt.name, got, tt.want)

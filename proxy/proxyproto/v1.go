@@ -56,8 +56,8 @@ func parseV1(line string) (Header, error) {
 	return h, nil
 }
 
-func appendV1(b []byte, h Header, known bool) []byte {
-	if !known {
+func appendV1(b []byte, h Header) []byte {
+	if !h.Source.IsValid() {
 		return append(b, "PROXY UNKNOWN\r\n"...)
 	}
 	family := "TCP6 "

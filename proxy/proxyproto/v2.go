@@ -77,10 +77,10 @@ func parseV2(family byte, b []byte) (Header, error) {
 	}, nil
 }
 
-func appendV2(b []byte, h Header, known bool) []byte {
+func appendV2(b []byte, h Header) []byte {
 	b = append(b, signature...)
-	if !known {
-		return append(b, cmdProxy, unspec, 0, 0)
+	if !h.Source.IsValid() {
+		return append(b, cmdLocal, unspec, 0, 0)
 	}
 	src, dst := h.Source.Addr().AsSlice(), h.Destination.Addr().AsSlice()
 	family := byte(tcp6)

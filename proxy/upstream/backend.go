@@ -39,7 +39,7 @@ func newBackend(c BackendConfig, cfg Config) (*backend, error) {
 		cfg:    c,
 		weight: max(c.Weight, 1),
 		client: client,
-		check:  newChecker(u, cfg.Health),
+		check:  newChecker(u, cfg.Health, c.checkDialer),
 		wake:   make(chan struct{}, 1),
 		health: health{state: Unknown, since: time.Now()},
 	}, nil

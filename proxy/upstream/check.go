@@ -68,19 +68,24 @@ func jitter(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1) //nolint:gosec // spreads checks; nobody gains by guessing it
 }
 
-func newChecker(u *url.URL, h HealthConfig) checker {
+func newChecker(u *url.URL, h HealthConfig, dial dialer) checker {
 	if h.HTTP == nil {
-		return tcpCheck(hostPort(u))
+		return tcpCheck{hostPort(u), dial}
 	}
-	return newHTTPCheck(u, *h.HTTP)
+	return newHTTPCheck(u, *h.HTTP, dial)
 }
 
-// tcpCheck is the address of a backend for which a connection is enough.
-type tcpCheck string
+// A dialer opens a connection.
+type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
-func (a tcpCheck) check(ctx context.Context) error {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", string(a))
+// tcpCheck is a backend for which a connection is enough.
+type tcpCheck struct {
+	addr string
+	dial dialer
+}
+
+func (t tcpCheck) check(ctx context.Context) error {
+	c, err := t.dial(ctx, "tcp", t.addr)
 	if err != nil {
 		return err
 	}
@@ -95,7 +100,7 @@ type httpCheck struct {
 	client *http.Client
 }
 
-func newHTTPCheck(u *url.URL, c HTTPCheckConfig) *httpCheck {
+func newHTTPCheck(u *url.URL, c HTTPCheckConfig, dial dialer) *httpCheck {
 	var protocols http.Protocols
 	protocols.SetHTTP1(u.Scheme == schemeHTTP)
 	protocols.SetUnencryptedHTTP2(u.Scheme == schemeH2C)
@@ -112,6 +117,7 @@ func newHTTPCheck(u *url.URL, c HTTPCheckConfig) *httpCheck {
 		expect: expect,
 		client: &http.Client{
 			Transport: &http.Transport{
+				DialContext:        dial,
 				Protocols:          &protocols,
 				DisableKeepAlives:  true,
 				DisableCompression: true,

@@ -4,9 +4,10 @@ import "time"
 
 // A BackendConfig is one local instance of a service.
 type BackendConfig struct {
-	Name   string `json:"name" yaml:"name"`                                      // unique in the service
-	URL    string `json:"url" yaml:"url"`                                        // http://HOST:PORT; h2c://HOST:PORT for HTTP/2 without TLS
-	Weight int    `json:"weight,omitempty" yaml:"weight" jsonschema:"minimum=1"` // share of the requests in proportion to the others'; default 1
+	Name          string `json:"name" yaml:"name"`                                                                     // unique in the service
+	URL           string `json:"url" yaml:"url"`                                                                       // http://HOST:PORT; h2c://HOST:PORT for HTTP/2 without TLS
+	Weight        int    `json:"weight,omitempty" yaml:"weight" jsonschema:"minimum=1"`                                // share of the requests in proportion to the others'; default 1
+	ProxyProtocol string `json:"proxy_protocol,omitempty" yaml:"proxy_protocol" jsonschema:"enum=off,enum=v1,enum=v2"` // connections begin with a PROXY header of that version, and each carries the requests of one client connection; http only; default off
 }
 
 // HealthConfig says how a backend is judged.

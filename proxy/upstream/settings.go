@@ -29,6 +29,13 @@ const (
 // Validate reports every problem in c.
 func (c BackendConfig) Validate() error {
 	_, err := c.parse()
+	switch {
+	case c.ProxyProtocol == "" || c.ProxyProtocol == "off":
+	case c.proxyVersion() == 0:
+		err = errors.Join(err, fmt.Errorf("proxy_protocol: %q is unknown: want off, v1 or v2", c.ProxyProtocol))
+	case strings.HasPrefix(c.URL, schemeH2C+":"):
+		err = errors.Join(err, errors.New("proxy_protocol: a connection of h2c carries the requests of many clients, and a PROXY header names one"))
+	}
 	if c.Weight < 0 {
 		err = errors.Join(err, fmt.Errorf("weight: %d is below 0", c.Weight))
 	}
