@@ -67,6 +67,15 @@ func schedTime(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
+// medians returns the median of each.
+func medians(samples [][]float64) []float64 {
+	out := make([]float64, len(samples))
+	for i := range samples {
+		out[i] = median(samples[i])
+	}
+	return out
+}
+
 // median returns the middle value; of an even number the mean of both.
 func median(v []float64) float64 {
 	s := slices.Sorted(slices.Values(v))

@@ -39,15 +39,18 @@ type Report struct {
 	Rows    []Row  `json:"rows"`
 }
 
-// A bench measures and returns its rows; progress goes to w.
+// A runner measures and returns its rows; progress goes to w.
+type runner func(ctx context.Context, w io.Writer) ([]Row, error)
+
+// A bench has flags of its own, and runs by them.
 type bench struct {
 	about string
-	run   func(ctx context.Context, w io.Writer) ([]Row, error)
+	flags func(*flag.FlagSet) runner
 }
 
 var benches = map[string]bench{
-	"bpf":   {"net time per packet of the packet path against a constant-IPIP floor (root)", benchBPF},
-	"proxy": {"CPU time per request of edged, nginx and HAProxy (1 KiB, HTTP/1.1 and HTTP/2 over TLS)", benchProxy},
+	"bpf":   {"net time per packet of the packet path against a constant-IPIP floor (root)", func(*flag.FlagSet) runner { return benchBPF }},
+	"proxy": {"CPU per request, memory per idle connection and latency of edged, nginx, HAProxy and Caddy", proxyFlags},
 }
 
 func main() {
@@ -64,16 +67,23 @@ func run(ctx context.Context, args []string) error {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		return usage()
 	}
+	if args[0] == holdArg && len(args) == 2 {
+		return hold(ctx, args[1])
+	}
 	b, ok := benches[args[0]]
 	if !ok {
 		return usage()
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	file := flags.String("json", "", "write the rows to this `FILE`")
+	measure := b.flags(flags)
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	rows, err := b.run(ctx, os.Stderr)
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	rows, err := measure(ctx, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -96,7 +106,7 @@ func usage() error {
 	for _, name := range slices.Sorted(maps.Keys(benches)) {
 		fmt.Fprintf(&names, "\n  %-8s %s", name, benches[name].about)
 	}
-	return fmt.Errorf("want NAME [--json FILE]; there are:%s", names.String())
+	return fmt.Errorf("want NAME [--json FILE] [--help]; there are:%s", names.String())
 }
 
 // table writes the report as a table.

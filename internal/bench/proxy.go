@@ -1,162 +1,172 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
-	"regexp"
-	"strconv"
-	"time"
+	"slices"
+	"strings"
 )
 
-// Size of the proxy benchmark.
-const (
-	proxyRounds   = 5
-	proxyRequests = 20_000
-	proxyWarmUp   = 2_000
-	proxyContent  = 1024
-)
-
-// A load is one way of asking; args go to h2load.
-type load struct {
-	name string
-	args []string
+// proxyOptions are the flags of `bench proxy`.
+type proxyOptions struct {
+	rows   []row
+	peers  []entry
+	rounds int
 }
 
-var loads = []load{
-	{"H1 TLS 1 KiB", []string{"--h1", "-c", "32"}},
-	{"H2 TLS 1 KiB", []string{"-c", "8", "-m", "8"}},
+// A row is one thing that is measured on every contestant that can do it.
+type row struct {
+	name  string // for --only
+	title string
+	unit  string
+	bar   float64 // for the ratio to the better peer; 0: none is set
+	h3    bool    // asked over HTTP/3, where Caddy is the peer
+
+	absolute bool // the bar is for the figure itself
+	fresh    bool // wants contestants that have done nothing yet
+
+	// One of the two: a load of which a number of requests is sent in each
+	// round, or a measurement of its own, one figure a contestant.
+	load     load
+	warm, n  int // requests
+	measured func(ctx context.Context, w io.Writer, all []*contestant, rounds int) ([]float64, error)
 }
 
-// benchProxy measures CPU time per request. The proxy is pinned to core 0,
-// h2load and the backend run on core 1; rounds are interleaved A B C A B C so
-// that a slow spell of the machine hits all; medians are reported.
-func benchProxy(ctx context.Context, w io.Writer) ([]Row, error) {
+const perRequest = "µs CPU/request"
+
+func proxyRows() []row {
+	return []row{
+		{name: "h1-plain", title: "H1 plain 1 KiB", unit: perRequest, bar: 0.95, load: h2load("http", "/", "--h1", "-c", "32"), warm: 2000, n: 20_000},
+		{name: "h1-tls", title: "H1 TLS 1 KiB", unit: perRequest, bar: 0.75, load: h2load("https", "/", "--h1", "-c", "32"), warm: 2000, n: 20_000},
+		{name: "h2-tls", title: "H2 TLS 1 KiB", unit: perRequest, bar: 0.70, load: h2load("https", "/", "-c", "8", "-m", "8"), warm: 2000, n: 20_000},
+		{name: "new-tls", title: "new TLS connection per request", unit: perRequest, bar: 0.95, load: newConnections, warm: 200, n: 2000},
+		{name: "100k-tls", title: "H1 TLS 100 KiB", unit: perRequest, bar: 0.9, load: h2load("https", largePath, "--h1", "-c", "32"), warm: 500, n: 5000},
+		{name: "post-tls", title: "H1 TLS POST 10 KiB", unit: perRequest, bar: 0.9, load: h2loadPost("https", "/", "--h1", "-c", "32"), warm: 1000, n: 10_000},
+		{name: "h3", title: "H3 1 KiB", unit: perRequest, bar: 0.35, h3: true, load: h3load("/", smallContent), warm: 1000, n: 10_000},
+		{name: "h3-100k", title: "H3 100 KiB", unit: perRequest, h3: true, load: h3load(largePath, largeContent), warm: 100, n: 1000},
+		{name: "p99", title: "H1 TLS 1 KiB, p99 at 60 % of saturation", unit: "µs", bar: 1, measured: measureLatency},
+		{name: "idle", title: "idle TLS connection", unit: "KiB/connection", bar: 12, absolute: true, fresh: true, measured: measureIdle},
+	}
+}
+
+// proxyFlags declares the flags; what it returns runs by them.
+func proxyFlags(flags *flag.FlagSet) runner {
+	o := proxyOptions{rows: proxyRows()}
+	var names []string
+	for _, r := range o.rows {
+		names = append(names, r.name)
+	}
+	flags.IntVar(&o.rounds, "rounds", 5, "interleaved rounds; figures are medians")
+	flags.Func("only", "measure these `ROWS` alone: "+strings.Join(names, ","), func(s string) error {
+		wanted := strings.Split(s, ",")
+		for _, name := range wanted {
+			if !slices.Contains(names, name) {
+				return fmt.Errorf("there is no row %q", name)
+			}
+		}
+		o.rows = slices.DeleteFunc(proxyRows(), func(r row) bool { return !slices.Contains(wanted, r.name) })
+		return nil
+	})
+	flags.Func("peer", "`NAME=BINARY`: one more contestant; NAME is edged, nginx, haproxy or caddy, or begins so with a hyphen behind it (edged-old=/tmp/edged)", func(s string) error {
+		e, err := parsePeer(s)
+		o.peers = append(o.peers, e)
+		return err
+	})
+	return func(ctx context.Context, w io.Writer) ([]Row, error) {
+		if o.rounds < 1 {
+			return nil, errors.New("want at least one round")
+		}
+		return o.run(ctx, w)
+	}
+}
+
+// run measures: the proxies are pinned to core 0, load and backend run on core
+// 1; rounds are interleaved A B C A B C so that a slow spell of the machine
+// hits all.
+func (o proxyOptions) run(ctx context.Context, w io.Writer) ([]Row, error) {
+	release, err := alone(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	dir, err := os.MkdirTemp("", "edged-bench-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	f, err := makeFiles(dir)
+	entries, err := o.entries(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	stopBackend, err := startBackend(ctx)
+	defer urgent()()
+	if err := toCore1(ctx); err != nil {
+		return nil, err
+	}
+	b, err := startBackend(ctx, backendPort)
 	if err != nil {
 		return nil, err
 	}
-	defer stopBackend()
-	all, err := start(ctx, f)
-	defer stop(all)
+	defer b.Close()
+	all, err := start(ctx, dir, entries)
+	defer func() { stop(all) }()
 	if err != nil {
 		return nil, err
 	}
 	var rows []Row
-	for _, l := range loads {
-		costs, err := measure(ctx, w, l, all)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", l.name, err)
+	for _, r := range o.rows {
+		if r.fresh {
+			stop(all)
+			if all, err = start(ctx, dir, entries); err != nil {
+				return nil, err
+			}
 		}
-		rows = append(rows, compare(l.name, all, costs)...)
+		in := slices.DeleteFunc(slices.Clone(all), func(c *contestant) bool { return !kinds[c.kind].takes(r) })
+		figures, err := r.measure(ctx, w, in, o.rounds)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.name, err)
+		}
+		rows = append(rows, r.judge(in, figures)...)
 	}
 	return rows, nil
 }
 
-// measure returns each contestant's median CPU time per request in µs.
-func measure(ctx context.Context, w io.Writer, l load, all []*contestant) ([]float64, error) {
+// measure returns one figure for each contestant.
+func (r row) measure(ctx context.Context, w io.Writer, all []*contestant, rounds int) ([]float64, error) {
+	if r.measured != nil {
+		return r.measured(ctx, w, all, rounds)
+	}
 	samples := make([][]float64, len(all))
-	for round := range proxyRounds {
+	for round := range rounds {
 		for i, c := range all {
 			if round == 0 {
-				if err := h2load(ctx, l, c.port, proxyWarmUp); err != nil {
+				if err := r.load(ctx, c, r.warm); err != nil {
 					return nil, fmt.Errorf("%s: %w", c.name, err)
 				}
 			}
-			before, err := cpuTime(c.process.Process.Pid)
+			cost, err := r.cost(ctx, c)
 			if err != nil {
-				return nil, err
-			}
-			if err := h2load(ctx, l, c.port, proxyRequests); err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
-			after, err := cpuTime(c.process.Process.Pid)
-			if err != nil {
-				return nil, err
-			}
-			cost := float64((after - before).Microseconds()) / proxyRequests
 			samples[i] = append(samples[i], cost)
-			fmt.Fprintf(w, "%s  round %d  %-16s %6.1f µs/request\n", l.name, round+1, c.name, cost)
+			fmt.Fprintf(w, "%s  round %d  %-24s %6.1f %s\n", r.title, round+1, c.name, cost, r.unit)
 		}
 	}
-	costs := make([]float64, len(all))
-	for i := range all {
-		costs[i] = median(samples[i])
-	}
-	return costs, nil
+	return medians(samples), nil
 }
 
-// compare makes the rows of one load: each one's cost, and edged's as a ratio
-// to each peer.
-func compare(name string, all []*contestant, costs []float64) []Row {
-	var rows []Row
-	for i, c := range all {
-		rows = append(rows, Row{Case: name + ", " + c.name, Figure: costs[i], Unit: "µs CPU/request", Reference: "itself"})
-	}
-	for i, c := range all[1:] {
-		rows = append(rows, Row{
-			Case: name, Figure: costs[0] / costs[i+1], Unit: "ratio of CPU/request",
-			Reference: fmt.Sprintf("%s, %.1f µs", c.name, costs[i+1]),
-		})
-	}
-	return rows
-}
-
-var succeeded = regexp.MustCompile(`(\d+) succeeded`)
-
-// h2load sends n requests from core 1; every one of them has to succeed.
-func h2load(ctx context.Context, l load, port, n int) error {
-	args := append([]string{"-c", "1", "h2load", "-n", strconv.Itoa(n), "-t", "1"}, l.args...)
-	args = append(args, fmt.Sprintf("https://127.0.0.1:%d/", port))
-	out, err := exec.CommandContext(ctx, "taskset", args...).CombinedOutput()
+// cost is the CPU time of one request in µs, over one round.
+func (r row) cost(ctx context.Context, c *contestant) (float64, error) {
+	before, err := cpuTime(c.pid())
 	if err != nil {
-		return fmt.Errorf("h2load: %w: %s", err, out)
+		return 0, err
 	}
-	m := succeeded.FindSubmatch(out)
-	if m == nil || !bytes.Equal(m[1], strconv.AppendInt(nil, int64(n), 10)) {
-		return fmt.Errorf("h2load: not all of %d requests succeeded:\n%s", n, out)
+	if err := r.load(ctx, c, r.n); err != nil {
+		return 0, err
 	}
-	return nil
-}
-
-// startBackend answers 1 KiB to everything, in this process, which is pinned
-// to core 1 with the load.
-func startBackend(ctx context.Context) (func(), error) {
-	if out, err := exec.CommandContext(ctx, "taskset", "-a", "-cp", "1", strconv.Itoa(os.Getpid())).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("taskset: %s", out)
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", backendPort))
-	if err != nil {
-		return nil, err
-	}
-	content := bytes.Repeat([]byte("x"), proxyContent)
-	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header()["Date"] = nil
-		w.Header().Set("Content-Type", "application/octet-stream")
-		_, _ = w.Write(content)
-	})}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			fmt.Fprintln(os.Stderr, "backend:", err)
-		}
-	}()
-	return func() { _ = srv.Close(); <-done }, nil
+	after, err := cpuTime(c.pid())
+	return float64((after - before).Nanoseconds()) / 1000 / float64(r.n), err
 }
