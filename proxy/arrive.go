@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"anyedge/proxy/proxyproto"
+	"anyedge/proxy/wire"
 )
 
 // Values of a listener's proxy_protocol.
@@ -107,7 +108,12 @@ func (l *listener) sendOff(c *clientConn, why Rule, err error) {
 // handshake does the TLS handshake and hands the connection to the engine that
 // ALPN chose. A client without ALPN speaks HTTP/1.1.
 func (l *listener) handshake(ctx context.Context, c *clientConn) {
-	secure := tls.Server(c, l.tls)
+	w, err := wire.New(c)
+	if err != nil {
+		l.sendOff(c, RuleGone, err)
+		return
+	}
+	secure := tls.Server(w, l.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		answerPlainText(err)
 		l.sendOff(c, handshakeRule(err), err)

@@ -33,7 +33,7 @@ var Table = map[string][]string{
 	"proxy":           {"proxy/...", "replay", "internal/message", "internal/world"},
 	"proxy/upstream":  {"proxy/h1", "proxy/h2", "proxy/proxyproto", "internal/message"},
 	"proxy/admission": {"internal/steering", "internal/message", "internal/world"},
-	"proxy/h1":        {"internal/message/..."},
+	"proxy/h1":        {"internal/message/...", "proxy/wire"},
 	"proxy/h2":        {"internal/message/..."},
 	"proxy/h3":        {"internal/message/...", "internal/quicid"},
 	"replay":          {"internal/message", "internal/world"},

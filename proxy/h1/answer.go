@@ -42,7 +42,7 @@ func (a *answer) inform(status int, h message.Header) {
 	b := appendStatus(nil, status)
 	b = appendFields(b, h, false)
 	b = append(b, "\r\n"...)
-	_, _ = a.conn.nc.Write(b) // a failure shows at the final answer
+	_ = a.conn.send(b) // a failure shows at the final answer
 }
 
 // proceed tells a client that waits for it to send its content, unless a 100 of
@@ -127,8 +127,7 @@ func (a *answer) write(res *message.Response) error {
 		*block = b
 	}
 	if s.none || res.Body == nil {
-		_, err := a.conn.nc.Write(b)
-		return err
+		return a.conn.send(b)
 	}
 	if s.chunked {
 		return a.chunks(b, res)
@@ -140,7 +139,7 @@ func (a *answer) write(res *message.Response) error {
 // connection.
 func (a *answer) plain(b []byte, body io.Reader, length int64) error {
 	if len(b) > blockSize || message.Ready(body) == 0 {
-		if _, err := a.conn.nc.Write(b); err != nil {
+		if err := a.conn.send(b); err != nil {
 			return err
 		}
 		b = b[:0]
@@ -154,7 +153,7 @@ func (a *answer) plain(b []byte, body io.Reader, length int64) error {
 			return fmt.Errorf("content is longer than its length, %d", length)
 		}
 		if b = b[:len(b)+n]; len(b) > 0 {
-			if _, err := a.conn.nc.Write(b); err != nil {
+			if err := a.conn.send(b); err != nil {
 				return fmt.Errorf("write to the client: %w", err)
 			}
 			b = b[:0]
@@ -182,7 +181,7 @@ func room32(b []byte) []byte {
 func (a *answer) chunks(b []byte, res *message.Response) error {
 	body := res.Body
 	if len(b) > blockSize/2 || message.Ready(body) == 0 {
-		if _, err := a.conn.nc.Write(b); err != nil {
+		if err := a.conn.send(b); err != nil {
 			return err
 		}
 		b = b[:0]
@@ -199,7 +198,7 @@ func (a *answer) chunks(b []byte, res *message.Response) error {
 			b = appendLast(b, res)
 		}
 		if len(b) > 0 {
-			if _, err := a.conn.nc.Write(b); err != nil {
+			if err := a.conn.send(b); err != nil {
 				return fmt.Errorf("write to the client: %w", err)
 			}
 			b = b[:0]
@@ -242,8 +241,7 @@ func (a *answer) switching(res *message.Response, protocol string) error {
 	b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), protocol...), "\r\n"...)
 	b = appendFields(b, res.Header, false)
 	b = append(b, "\r\n"...)
-	_, err := a.conn.nc.Write(b)
-	return err
+	return a.conn.send(b)
 }
 
 func appendStatus(b []byte, status int) []byte {

@@ -25,7 +25,7 @@ func TestShutdownOfSilentConnections(t *testing.T) {
 	server, _ := enginetest.TLS(t, "http/1.1")
 	s := h1.NewServer(h1.Config{HeaderTimeout: time.Minute}, hello, enginetest.Log(t))
 	plain := enginetest.Listen(t, s.ServeConn)
-	secure := enginetest.Listen(t, func(c net.Conn) { s.ServeConn(tls.Server(c, server)) })
+	secure := enginetest.Listen(t, func(c net.Conn) { s.ServeConn(overTLS(t, c, server)) })
 	var conns []net.Conn
 	for _, addr := range []string{plain, secure, secure} {
 		c, err := net.Dial("tcp", addr)
@@ -168,7 +168,7 @@ func TestHeadInPieces(t *testing.T) {
 	head := get(strings.Repeat("X: "+strings.Repeat("x", 20_000)+"\r\n", 50))
 	s := h1.NewServer(h1.Config{Header: 2 * message.MiB}, hello, enginetest.Log(t))
 	enginetest.Stop(t, s.Shutdown)
-	w := &wire{in: []byte(head), piece: 3}
+	w := &dump{in: []byte(head), piece: 3}
 	began := time.Now()
 	s.ServeConn(&pieces{wire: w})
 	until(t, "end of the connection", func() bool { return h1.Open(s) == 0 })
@@ -182,7 +182,7 @@ func TestHeadInPieces(t *testing.T) {
 
 // pieces is a wire with the rest of a connection.
 type pieces struct {
-	*wire
+	*dump
 }
 
 func (*pieces) Close() error                     { return nil }
@@ -194,7 +194,7 @@ func (*pieces) SetWriteDeadline(time.Time) error { return nil }
 
 // Chunks of a byte, as far as they are there, come with one read.
 func TestSmallChunksComeTogether(t *testing.T) {
-	c, _ := h1.Chunks(&wire{in: []byte(strings.Repeat("1\r\na\r\n", 6000) + "0\r\n\r\n"), piece: 4096})
+	c, _ := h1.Chunks(&dump{in: []byte(strings.Repeat("1\r\na\r\n", 6000) + "0\r\n\r\n"), piece: 4096})
 	reads, total := 0, 0
 	for b := make([]byte, 32<<10); ; reads++ {
 		n, err := c.Read(b)

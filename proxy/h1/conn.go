@@ -8,11 +8,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"anyedge/internal/message"
+	"anyedge/proxy/wire"
 )
 
 const (
@@ -22,11 +24,16 @@ const (
 	// connection that is closed on unread bytes may take the answer with it.
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 1 << 20
+
+	// oneRecord is how many bytes crypto/tls sends as one record even at the start of
+	// a connection, at least.
+	oneRecord = 1000
 )
 
 var (
 	errClientGone   = errors.New("the client has gone")
 	errExchangeOver = errors.New("the exchange is over")
+	errLate         = errors.New("the client has been silent for too long")
 	past            = time.Unix(1, 0)
 )
 
@@ -35,21 +42,43 @@ var (
 type conn struct {
 	server      *Server
 	nc          net.Conn
+	wire        *wire.Conn // nc, or what it is around
 	secure      bool
 	peer, local netip.AddrPort
 	in          reader
+	scan        headScan // of the head that is awaited
 	watch       watch
 
+	// Why serve left attend.
+	next    *head    // a request that has to be answered outside of it
+	refusal *refusal // instead of a request
+	linger  bool     // the last answer is written
+
 	mu      sync.Mutex // guards what follows, with the read deadline
+	armed   time.Time  // the read deadline; zero: none
+	due     time.Time  // what it is to be; armed may be earlier
 	waiting bool       // for a request, or the TLS handshake before the first
 	severed bool
 }
 
-func newConn(s *Server, c net.Conn) *conn {
-	one := &conn{server: s, nc: c, in: reader{from: c}}
+func newConn(s *Server, c net.Conn) (*conn, error) {
+	one := &conn{server: s, nc: c, wire: wire.Within(c)}
+	_, one.secure = c.(*tls.Conn)
+	if one.wire == nil {
+		socket, ok := c.(wire.Socket)
+		if !ok {
+			return nil, fmt.Errorf("%T is neither a TCP connection nor around a wire.Conn", c)
+		}
+		var err error
+		if one.wire, err = wire.New(socket); err != nil {
+			return nil, err
+		}
+		one.nc = one.wire
+	}
+	one.in.from = one.nc
 	one.peer, one.local = message.AddrPort(c.RemoteAddr()), message.AddrPort(c.LocalAddr())
 	one.watch.conn = one
-	return one
+	return one, nil
 }
 
 // serve answers requests until the connection ends.
@@ -64,131 +93,100 @@ func (c *conn) serve() {
 	if !c.handshake() {
 		return
 	}
-	for wait := c.server.headerTimeout; c.await(wait); wait = c.server.idle {
-		raw, err := c.head()
-		if err != nil {
-			if bad := unread(err); bad != nil {
-				c.refuse(bad)
-			}
-			return
-		}
-		h, bad := parseRequest(string(raw))
-		if bad != nil {
-			c.refuse(bad)
-			return
-		}
+	c.expect(c.server.headerTimeout)
+	for c.attend() == nil && c.next != nil {
+		h := c.next
+		c.next = nil
 		if !c.exchange(h) {
-			return
+			break
 		}
+		c.expect(c.server.idle)
+	}
+	if c.refusal != nil {
+		c.refuse(c.refusal)
+	}
+	if c.linger {
+		c.takeIn()
+	}
+}
+
+// attend answers requests without content until the connection ends, or until
+// something came that must wait for the client otherwise.
+func (c *conn) attend() error {
+	for {
+		err := c.wire.Attend(c.step)
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if err := c.late(); err != nil {
+			return err
+		}
+	}
+}
+
+// step reads and answers what is there, and reports whether attend is over.
+func (c *conn) step() bool {
+	for {
+		raw, err := c.scan.next(&c.in, c.server.header, maxFields)
+		switch {
+		case err != nil:
+			c.refusal = unread(err)
+			return true
+		case raw == nil:
+			if c.in.buffered() > 0 {
+				c.begun()
+			}
+			err := c.in.fill()
+			if err == nil {
+				continue
+			}
+			c.in.release()
+			return !errors.Is(err, wire.ErrNothing)
+		}
+		c.scan = headScan{}
+		c.came()
+		h, bad := parseRequest(string(raw))
+		switch {
+		case bad != nil:
+			c.refusal = bad
+			return true
+		case h.hasContent() || h.frame.protocol != "":
+			c.next = h
+			return true
+		case !c.exchange(h):
+			return true
+		}
+		c.expect(c.server.idle)
 	}
 }
 
 // handshake does that of TLS, if one is to be done.
 func (c *conn) handshake() bool {
 	t, ok := c.nc.(*tls.Conn)
-	if !ok {
+	if !ok || t.ConnectionState().HandshakeComplete {
 		return true
 	}
-	c.secure = true
+	c.expect(c.server.headerTimeout)
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.server.headerTimeout))
-	err := c.wait(c.server.headerTimeout, func() error { return t.HandshakeContext(c.server.base) })
-	if err != nil {
+	if err := t.HandshakeContext(c.server.base); err != nil {
 		c.server.log.Debug("TLS handshake failed", "peer", c.peer, "err", err)
 		return false
 	}
-	return c.nc.SetDeadline(time.Time{}) == nil
+	return c.nc.SetWriteDeadline(time.Time{}) == nil
 }
 
-// await waits for the first bytes of a request, and reports whether they came.
-func (c *conn) await(d time.Duration) bool {
-	var err error
-	if c.in.buffered() == 0 {
-		c.in.shrink()
-		err = c.wait(d, c.in.fill)
+// send writes b as one, however many TLS records it takes.
+func (c *conn) send(b []byte) error {
+	if !c.secure || len(b) < oneRecord {
+		_, err := c.nc.Write(b)
+		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return err == nil && !c.severed
-}
-
-// wait has read wait for the client, at most for a time or until the server
-// closes connections without a request.
-func (c *conn) wait(d time.Duration, read func() error) error {
-	c.mu.Lock()
-	c.waiting = true
-	err := c.nc.SetReadDeadline(c.server.until(time.Now().Add(d)))
-	c.mu.Unlock()
-	if err == nil {
-		err = read()
+	c.wire.Gather()
+	_, err := c.nc.Write(b)
+	if failed := c.wire.Flush(); err == nil {
+		err = failed
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.waiting = false
 	return err
-}
-
-// until returns t, or when the server closes connections without a request.
-func (s *Server) until(t time.Time) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.stopping.IsZero() && s.stopping.Before(t) {
-		return s.stopping
-	}
-	return t
-}
-
-// hurry ends the wait for a request at a time.
-func (c *conn) hurry(t time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.waiting {
-		_ = c.nc.SetReadDeadline(t)
-	}
-}
-
-// sever ends the connection so that nothing unfinished looks complete: without
-// TLS's farewell, and with a reset.
-func (c *conn) sever() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.severed {
-		return
-	}
-	c.severed = true
-	raw := c.nc
-	if t, ok := raw.(*tls.Conn); ok {
-		raw = t.NetConn()
-	}
-	if t, ok := raw.(interface{ SetLinger(sec int) error }); ok {
-		_ = t.SetLinger(0)
-	}
-	_ = raw.Close()
-}
-
-// close ends the connection; nobody reads from it any more.
-func (c *conn) close() {
-	_ = c.nc.Close()
-	c.in.r = c.in.w
-	c.in.release()
-}
-
-// deadline sets that of reads; zero for none.
-func (c *conn) deadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.nc.SetReadDeadline(t)
-}
-
-// head reads a request's head. Only a client that sends it in pieces is worth a
-// deadline of its own.
-func (c *conn) head() ([]byte, error) {
-	limit := c.server.header
-	if !c.in.wholeHead() {
-		if err := c.deadline(time.Now().Add(c.server.headerTimeout)); err != nil {
-			return nil, err
-		}
-	}
-	return c.in.head(limit, maxFields)
 }
 
 // refuse answers what is no request, and ends the connection.
@@ -203,13 +201,11 @@ func (c *conn) refuse(bad *refusal) {
 		Header: message.Header{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}, {Name: "X-Content-Type-Options", Value: "nosniff"}},
 	}
 	a := answer{conn: c, minor: 1, last: true}
-	if a.write(res) == nil {
-		c.linger()
-	}
+	c.linger = a.write(res) == nil
 }
 
-// linger takes in what the client still sends, so that it can read the answer.
-func (c *conn) linger() {
+// takeIn takes in what the client still sends, so that it can read the answer.
+func (c *conn) takeIn() {
 	if c.server.base.Err() != nil || message.CloseWrite(c.nc) != nil {
 		return
 	}
@@ -234,7 +230,7 @@ func (c *conn) exchange(h *head) bool {
 		req.Body = message.NewBody(src, h.frame.length, keptBody, src.trailer)
 		defer src.end()
 	} else {
-		c.watch.start()
+		c.watch.start(req.Received)
 	}
 	defer c.watch.end()
 	res, err := c.server.handler.RoundTrip(ctx, req)
@@ -272,11 +268,8 @@ func (c *conn) exchange(h *head) bool {
 	if src != nil {
 		src.end()
 	}
-	if a.last || !c.watch.clean() && c.in.buffered() == 0 {
-		c.linger()
-		return false
-	}
-	return true
+	c.linger = a.last
+	return !a.last
 }
 
 // request returns what the head says.
@@ -311,6 +304,7 @@ func checkFinal(req *message.Request, res *message.Response) error {
 // upgrade answers with a byte stream, and pipes until it ends.
 func (c *conn) upgrade(ctx context.Context, a *answer, res *message.Response, protocol string) {
 	c.watch.end()
+	_ = c.deadline(time.Time{})
 	if err := a.switching(res, protocol); err != nil {
 		c.sever()
 		return

@@ -20,8 +20,8 @@ import (
 	"anyedge/proxy/h1"
 )
 
-// A wire is a connection that gives bytes in pieces and keeps what is written.
-type wire struct {
+// A dump is a connection that gives bytes in pieces and keeps what is written.
+type dump struct {
 	net.Conn
 	in    []byte
 	piece int
@@ -29,7 +29,7 @@ type wire struct {
 }
 
 // Read gives one piece.
-func (w *wire) Read(p []byte) (int, error) {
+func (w *dump) Read(p []byte) (int, error) {
 	if len(w.in) == 0 {
 		return 0, io.EOF
 	}
@@ -39,7 +39,7 @@ func (w *wire) Read(p []byte) (int, error) {
 }
 
 // Write keeps p.
-func (w *wire) Write(p []byte) (int, error) { return w.out.Write(p) }
+func (w *dump) Write(p []byte) (int, error) { return w.out.Write(p) }
 
 // A reading is what somebody took a request for.
 type reading struct {
@@ -53,7 +53,7 @@ type reading struct {
 // content, or when either has no end.
 func ours(t *testing.T, raw []byte, piece int) (r reading, req *message.Request, ok bool) {
 	t.Helper()
-	req, rest, status := h1.Receive(&wire{in: raw, piece: piece})
+	req, rest, status := h1.Receive(&dump{in: raw, piece: piece})
 	if status != 0 {
 		return reading{}, nil, false
 	}
@@ -181,7 +181,7 @@ func compareHeader(t *testing.T, got, want map[string][]string) {
 // compareSent has req sent on, and read by both.
 func compareSent(t *testing.T, want reading, req *message.Request) {
 	t.Helper()
-	w := &wire{}
+	w := &dump{}
 	if err := h1.Send(w, req); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func FuzzChunked(f *testing.F) {
 			return
 		}
 		read := func(piece, size int) (string, string, error) {
-			c, rest := h1.Chunks(&wire{in: raw, piece: piece})
+			c, rest := h1.Chunks(&dump{in: raw, piece: piece})
 			b, err := io.ReadAll(onlyReader{c, size})
 			if err != nil {
 				return "", "", err

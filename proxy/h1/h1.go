@@ -27,9 +27,11 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"anyedge/internal/message"
+	"anyedge/proxy/wire"
 )
 
 // Defaults of Config.
@@ -67,10 +69,12 @@ type Server struct {
 	cancel              context.CancelFunc
 	clock               message.Clock
 
-	mu       sync.Mutex
-	stopping time.Time // when connections without a request close; zero: not stopping
-	conns    map[*conn]struct{}
-	serving  sync.WaitGroup
+	lookout  wire.Lookout
+	stopping atomic.Pointer[time.Time] // when connections without a request close; nil: not stopping. Set under mu
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	serving sync.WaitGroup
 }
 
 // NewServer returns a server that answers by handler.
@@ -84,12 +88,18 @@ func NewServer(cfg Config, handler message.RoundTripper, log *slog.Logger) *Serv
 	return s
 }
 
-// ServeConn takes c over and returns at once; c may be a *tls.Conn whose
-// handshake has not been done. After Shutdown it closes c.
+// ServeConn takes c over and returns at once. c is a TCP connection (a
+// wire.Socket), or a *tls.Conn around a *wire.Conn, whose handshake need not have
+// been done; others are closed. After Shutdown it closes c.
 func (s *Server) ServeConn(c net.Conn) {
-	one := newConn(s, c)
+	one, err := newConn(s, c)
+	if err != nil {
+		s.log.Warn("connection refused", "err", err)
+		_ = c.Close()
+		return
+	}
 	s.mu.Lock()
-	stopped := !s.stopping.IsZero()
+	stopped := s.stopping.Load() != nil
 	if !stopped {
 		s.conns[one] = struct{}{}
 		s.serving.Add(1)
@@ -113,10 +123,11 @@ func (s *Server) ServeConn(c net.Conn) {
 // connections too, and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	if s.stopping.IsZero() {
-		s.stopping = time.Now().Add(stopGrace)
+	if s.stopping.Load() == nil {
+		end := time.Now().Add(stopGrace)
+		s.stopping.Store(&end)
 	}
-	end, conns := s.stopping, slices.Collect(maps.Keys(s.conns))
+	end, conns := *s.stopping.Load(), slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	for _, c := range conns { // a connection's mutex goes before the server's
 		c.hurry(end)
@@ -124,6 +135,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.cut)
 	s.serving.Wait()
 	s.cancel()
+	s.lookout.Close()
 	if stop() {
 		return nil
 	}
@@ -142,8 +154,4 @@ func (s *Server) cut() {
 }
 
 // last reports whether the answers given now are the last ones.
-func (s *Server) last() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.stopping.IsZero()
-}
+func (s *Server) last() bool { return s.stopping.Load() != nil }

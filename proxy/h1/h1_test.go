@@ -9,6 +9,7 @@ import (
 	"anyedge/internal/message"
 	"anyedge/internal/message/nethttp/enginetest"
 	"anyedge/proxy/h1"
+	"anyedge/proxy/wire"
 )
 
 // start serves handler in plain text and returns the address.
@@ -17,6 +18,16 @@ func start(t *testing.T, cfg h1.Config, handler message.RoundTripper) (*h1.Serve
 	s := h1.NewServer(cfg, handler, enginetest.Log(t))
 	enginetest.Stop(t, s.Shutdown)
 	return s, enginetest.Listen(t, s.ServeConn)
+}
+
+// overTLS returns the server's side of TLS on c.
+func overTLS(t *testing.T, c net.Conn, cfg *tls.Config) net.Conn {
+	t.Helper()
+	w, err := wire.New(c.(*net.TCPConn))
+	if err != nil {
+		t.Error(err)
+	}
+	return tls.Server(w, cfg)
 }
 
 func transport(t *testing.T, tr *http.Transport) http.RoundTripper {
@@ -43,7 +54,7 @@ func TestServerTLS(t *testing.T) {
 		s := h1.NewServer(h1.Config{}, handler, enginetest.Log(t))
 		enginetest.Stop(t, s.Shutdown)
 		server, client := enginetest.TLS(t, "http/1.1")
-		addr := enginetest.Listen(t, func(c net.Conn) { s.ServeConn(tls.Server(c, server)) })
+		addr := enginetest.Listen(t, func(c net.Conn) { s.ServeConn(overTLS(t, c, server)) })
 		return enginetest.Server{
 			URL: "https://" + addr, Shutdown: s.Shutdown,
 			Client: transport(t, &http.Transport{TLSClientConfig: client}),

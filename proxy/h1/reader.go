@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"sync"
+
+	"anyedge/proxy/wire"
 )
 
 const (
@@ -69,15 +71,8 @@ func (b *reader) fill() error {
 func (b *reader) receive(p []byte) (int, error) {
 	n, err := b.from.Read(p)
 	b.got += int64(n)
-	b.ended = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	b.ended = err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, wire.ErrNothing)
 	return n, err
-}
-
-// shrink gives up a buffer that one large head made, once it holds nothing.
-func (b *reader) shrink() {
-	if len(b.buf) > bufferSize {
-		b.release()
-	}
 }
 
 // release gives the buffer up as long as it holds nothing.
@@ -108,9 +103,6 @@ func (b *reader) read(p []byte) (int, error) {
 	b.r += n
 	return n, nil
 }
-
-// wholeHead reports whether a header section's end is buffered.
-func (b *reader) wholeHead() bool { return bytes.Contains(b.buf[b.r:b.w], []byte("\r\n\r\n")) }
 
 // head returns a start line and a header section, up to and with the empty line
 // (RFC 9112 section 2.1); it is valid until the next read. One empty line before

@@ -52,7 +52,7 @@ func (s *source) Read(p []byte) (int, error) {
 	switch {
 	case s.closed || err == nil || s.complete:
 	case over: // the watch begins while the exchange still waits for this read
-		s.conn.watch.start()
+		s.conn.watch.start(time.Now())
 	case s.conn.in.ended:
 		s.conn.watch.lost() // the request will never be whole
 	}

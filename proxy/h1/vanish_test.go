@@ -54,7 +54,7 @@ func secured(t *testing.T, handler message.RoundTripper) (*h1.Server, func() (ne
 	enginetest.Stop(t, s.Shutdown)
 	server, client := enginetest.TLS(t, "http/1.1")
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-	addr := enginetest.Listen(t, func(c net.Conn) { s.ServeConn(tls.Server(c, server)) })
+	addr := enginetest.Listen(t, func(c net.Conn) { s.ServeConn(overTLS(t, c, server)) })
 	return s, func() (net.Conn, error) { return tls.Dial("tcp", addr, client) }
 }
 

@@ -2,11 +2,10 @@ package h1
 
 import (
 	"context"
-	"errors"
-	"io"
-	"os"
 	"sync"
 	"time"
+
+	"anyedge/proxy/wire"
 )
 
 const (
@@ -18,129 +17,111 @@ const (
 	halfCloseTime = 3 * time.Second
 )
 
-// A watch notices when a client goes away while nothing of it is to be read. It
-// reads ahead: what comes is the next request.
+// A watch notices when a client goes away while nothing of it is to be read.
 type watch struct {
 	conn *conn
 
-	mu     sync.Mutex
-	cancel context.CancelCauseFunc // of the exchange that is watched; nil: none is
-	armed  bool                    // timer will start the reading
-	timer  *time.Timer
-	late   *time.Timer   // ends the exchange of a client that has ended its half
-	done   chan struct{} // closed when the reading has ended; nil: it has not begun
-	ended  bool          // the client sends no more
+	mu      sync.Mutex
+	cancel  context.CancelCauseFunc // of the exchange that is watched; nil: none is
+	since   time.Time               // that it is watched; zero: its content comes first
+	timer   *time.Timer             // looks whether it is time for the lookout
+	armed   bool                    // timer runs; it may have been set for an earlier exchange
+	looking bool                    // the lookout has the connection
+	watched wire.Watching
+	late    *time.Timer // ends the exchange of a client that has ended its half
 }
 
 // begin takes note of the exchange that is to be watched.
 func (w *watch) begin(cancel context.CancelCauseFunc) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cancel, w.done = cancel, nil
+	w.cancel, w.since = cancel, time.Time{}
 }
 
-// start watches, unless the exchange is over.
-func (w *watch) start() {
+// start watches, unless the exchange is over. A short exchange costs no timer: one
+// that runs is left to.
+func (w *watch) start(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.cancel == nil {
 		return
 	}
-	w.armed = true
-	if w.timer == nil {
-		w.timer = time.AfterFunc(watchDelay, w.read)
-		return
-	}
-	w.timer.Reset(watchDelay)
-}
-
-// read waits for the client.
-func (w *watch) read() {
-	w.mu.Lock()
-	if !w.armed {
-		w.mu.Unlock()
-		return
-	}
-	w.armed = false
-	done, cancel := make(chan struct{}), w.cancel
-	w.done = done
-	err := w.conn.deadline(time.Time{})
-	w.mu.Unlock()
-	defer close(done)
-	// A client that has sent its next requests may go away as well.
-	for err == nil && w.conn.in.buffered() < bufferSize {
-		err = w.conn.in.fill()
-	}
+	w.since = now
 	switch {
-	case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
-		return
-	case errors.Is(err, io.EOF) && !w.conn.secure:
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.ended = true
-		if w.cancel != nil {
-			w.giveUpLate(cancel)
-		}
+	case w.armed:
+	case w.timer == nil:
+		w.armed = true
+		w.timer = time.AfterFunc(watchDelay, w.look)
 	default:
-		w.mu.Lock()
-		w.ended = true
-		w.mu.Unlock()
-		cancel(errClientGone)
-		w.conn.sever() // ends also a write that nobody takes
+		w.armed = true
+		w.timer.Reset(watchDelay)
 	}
 }
 
-// giveUpLate ends the exchange, unless it ends before; the caller holds mu.
-func (w *watch) giveUpLate(cancel context.CancelCauseFunc) {
-	var late *time.Timer
-	late = time.AfterFunc(halfCloseTime, func() {
-		w.mu.Lock()
-		over := w.late != late
-		w.mu.Unlock()
-		if !over {
-			cancel(errClientGone)
-			w.conn.sever()
-		}
-	})
-	w.late = late
+// look hands an exchange that has run for a while to the lookout.
+func (w *watch) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed = false
+	if w.cancel == nil || w.since.IsZero() || w.looking {
+		return
+	}
+	if early := watchDelay - time.Since(w.since); early > 0 {
+		w.armed = true
+		w.timer.Reset(early)
+		return
+	}
+	cancel, since := w.cancel, w.since
+	watched, err := w.conn.server.lookout.Watch(w.conn.wire, func(how wire.Hangup) { w.hungUp(how, cancel, since) })
+	w.watched, w.looking = watched, err == nil
+}
+
+// hungUp ends the exchange that began to be watched then, or lets it run for a
+// while when its client may wait for the answer.
+func (w *watch) hungUp(how wire.Hangup, cancel context.CancelCauseFunc, since time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cancel == nil || w.since != since {
+		return
+	}
+	if how == wire.HalfClosed && !w.conn.secure {
+		w.late = time.AfterFunc(halfCloseTime, func() { w.hungUp(wire.Gone, cancel, since) })
+		return
+	}
+	cancel(errClientGone)
+	w.conn.sever() // ends also a write that nobody takes
 }
 
 // lost ends the exchange: its client has gone.
 func (w *watch) lost() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ended = true
 	if w.cancel != nil {
 		w.cancel(errClientGone)
 	}
 }
 
-// end stops the watching; nobody reads from the connection any more.
+// end stops the watching of the exchange.
 func (w *watch) end() {
 	w.mu.Lock()
-	done := w.done
-	if w.armed {
-		w.armed = false
-		w.timer.Stop()
-	}
+	defer w.mu.Unlock()
+	w.cancel, w.since = nil, time.Time{}
 	if w.late != nil {
 		w.late.Stop()
 		w.late = nil
 	}
-	w.cancel, w.done = nil, nil
-	if done != nil {
-		_ = w.conn.deadline(past)
-	}
-	w.mu.Unlock()
-	if done != nil {
-		<-done
-		_ = w.conn.deadline(time.Time{})
+	if w.looking {
+		w.looking = false
+		w.conn.server.lookout.End(w.conn.wire, w.watched)
 	}
 }
 
-// clean reports whether the client may send more.
-func (w *watch) clean() bool {
+// stop ends the timer, too.
+func (w *watch) stop() {
+	w.end()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !w.ended
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 }

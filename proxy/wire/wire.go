@@ -1,0 +1,256 @@
+// Package wire reads and writes TCP connections with few system calls, under TLS
+// or without.
+//
+// A [Conn] is a net.Conn. Whoever serves it may call [Conn.Attend]: as long as
+// that runs, a Read that would wait returns [ErrNothing], and the goroutine parks
+// outside of everything that would hold a buffer meanwhile, crypto/tls's Read too.
+// A wake-up costs one read: the kernel says with it whether more is there
+// (TCP_INQ), so nobody asks a second time to hear that there is not. Writes may be
+// gathered, so that the records of one answer leave together.
+//
+// A [Lookout] tells when the peer of a connection that nobody reads hangs up.
+//
+// The package knows no protocol. It owns no goroutine but a Lookout's.
+package wire
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// A Socket is a TCP connection, or something around one that leaves its bytes as
+// they are.
+type Socket interface {
+	net.Conn
+	syscall.Conn
+	SetLinger(sec int) error
+	CloseWrite() error
+}
+
+// ErrNothing is what Read returns where it would wait. It is temporary in the
+// sense of net.Error, so that crypto/tls asks again.
+var ErrNothing error = nothing{}
+
+type nothing struct{}
+
+func (nothing) Error() string   { return "nothing is there to be read" }
+func (nothing) Timeout() bool   { return false }
+func (nothing) Temporary() bool { return true }
+
+// A Conn is a Socket. One goroutine may read from it at a time; writes are safe
+// anywhere.
+type Conn struct {
+	Socket
+	raw syscall.RawConn
+
+	// Of the goroutine that reads.
+	counts    bool    // the kernel says how much is left (TCP_INQ)
+	attending bool    // in Attend
+	fd        uintptr // while attending
+	drained   bool    // while attending: nothing is there before the next wake-up
+	reading   transfer
+	receive   func(fd uintptr) bool
+
+	mu      sync.Mutex // guards what follows: one write at a time
+	writing transfer
+	send    func(fd uintptr) bool
+	gather  *[]byte // nil: writes go out at once
+}
+
+// A transfer is a read or a write under way.
+type transfer struct {
+	p   []byte
+	n   int
+	err error
+}
+
+// New returns s as a Conn. From then on nobody else reads from it or writes to it.
+func New(s Socket) (*Conn, error) {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{Socket: s, raw: raw}
+	c.receive, c.send = c.receiveOnce, c.sendAll
+	err = raw.Control(func(fd uintptr) { c.counts = countUnread(fd) })
+	return c, err
+}
+
+// Attend calls step, and again whenever something may have come, until step
+// returns true. An error is that of the wait: the deadline, or the end of c; Attend
+// may be called again after the first. Close waits until Attend has returned, so
+// that whoever is called from it must not call Close.
+func (c *Conn) Attend(step func() bool) error {
+	c.attending = true
+	defer func() { c.attending = false }()
+	return c.raw.Read(func(fd uintptr) bool {
+		c.fd, c.drained = fd, false
+		return step()
+	})
+}
+
+// Read waits for bytes, unless Attend runs.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if c.attending {
+		return c.readNow(p)
+	}
+	c.reading = transfer{p: p}
+	err := c.raw.Read(c.receive)
+	r := c.reading
+	c.reading = transfer{}
+	if err == nil {
+		err = r.err
+	}
+	return r.n, err
+}
+
+// readNow reads what is there.
+func (c *Conn) readNow(p []byte) (int, error) {
+	if c.drained {
+		return 0, ErrNothing
+	}
+	n, more, errno := recv(c.fd, p)
+	if errno == syscall.EAGAIN {
+		c.drained = true
+		return 0, ErrNothing
+	}
+	c.drained = c.counts && !more
+	return n, c.failure("read", n, errno)
+}
+
+// receiveOnce is a step of Read.
+func (c *Conn) receiveOnce(fd uintptr) bool {
+	n, _, errno := recv(fd, c.reading.p)
+	if errno == syscall.EAGAIN {
+		return false
+	}
+	c.reading.n, c.reading.err = n, c.failure("read", n, errno)
+	return true
+}
+
+// failure makes an error of what a system call returned.
+func (c *Conn) failure(op string, n int, errno syscall.Errno) error {
+	switch {
+	case errno != 0:
+		return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
+	case n == 0 && op == "read":
+		return io.EOF
+	}
+	return nil
+}
+
+// Write sends all of p, or keeps it for Flush.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gather == nil {
+		return c.write(p)
+	}
+	if len(*c.gather)+len(p) > gatherSize {
+		if err := c.flush(); err != nil {
+			return 0, err
+		}
+	}
+	if len(p) > gatherSize {
+		return c.write(p)
+	}
+	*c.gather = append(*c.gather, p...)
+	return len(p), nil
+}
+
+// write sends p. The caller holds mu.
+func (c *Conn) write(p []byte) (int, error) {
+	c.writing = transfer{p: p}
+	err := c.raw.Write(c.send)
+	w := c.writing
+	c.writing = transfer{}
+	if err == nil {
+		err = w.err
+	}
+	return w.n, err
+}
+
+// sendAll is a step of write.
+func (c *Conn) sendAll(fd uintptr) bool {
+	w := &c.writing
+	for w.n < len(w.p) {
+		n, errno := send(fd, w.p[w.n:])
+		switch errno {
+		case 0:
+			w.n += n
+		case syscall.EAGAIN:
+			return false
+		default:
+			w.err = c.failure("write", 0, errno)
+			return true
+		}
+	}
+	return true
+}
+
+// Gather keeps what is written until Flush, as far as there is room.
+func (c *Conn) Gather() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gather == nil {
+		c.gather = gathers.Get().(*[]byte)
+	}
+}
+
+// Flush sends what was gathered; later writes go out at once.
+func (c *Conn) Flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gather == nil {
+		return nil
+	}
+	err := c.flush()
+	*c.gather = (*c.gather)[:0]
+	gathers.Put(c.gather)
+	c.gather = nil
+	return err
+}
+
+// flush sends what was gathered. The caller holds mu.
+func (c *Conn) flush() error {
+	if len(*c.gather) == 0 {
+		return nil
+	}
+	_, err := c.write(*c.gather)
+	*c.gather = (*c.gather)[:0]
+	return err
+}
+
+// gatherSize is how much is gathered at most: two TLS records of 16 KiB and what
+// surrounds them, or what an answer's head adds to one.
+const gatherSize = 34 << 10
+
+var gathers = sync.Pool{New: func() any { b := make([]byte, 0, gatherSize); return &b }}
+
+// Within returns the Conn that c is, or is around, as a *tls.Conn is; nil: none.
+func Within(c net.Conn) *Conn {
+	for c != nil {
+		if w, ok := c.(*Conn); ok {
+			return w
+		}
+		inner, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = inner.NetConn()
+	}
+	return nil
+}
+
+// Sever ends every Read and Write, now and later, and has Close reset the
+// connection.
+func (c *Conn) Sever() {
+	_ = c.SetLinger(0)
+	_ = c.SetDeadline(past)
+}
