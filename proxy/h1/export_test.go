@@ -32,6 +32,11 @@ func Receive(from net.Conn) (req *message.Request, rest func() ([]byte, error), 
 	return req, func() ([]byte, error) { return behind(in) }, 0
 }
 
+// Head reads one head.
+func Head(from net.Conn, limit int) ([]byte, error) {
+	return (&reader{from: from}).head(limit, maxFields)
+}
+
 func newContent(in *reader, h *head) *content {
 	return &content{in: in, chunked: h.frame.chunked, left: h.frame.length}
 }

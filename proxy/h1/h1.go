@@ -13,9 +13,12 @@
 // are kept. A request's strings are one copy of its head, so that they outlive
 // the connection's buffer.
 //
+// Between requests a connection holds no buffer, and its goroutine waits outside
+// of crypto/tls (package wire).
+//
 // A client that ends its sending half over plain TCP still gets its answer if
-// that comes within 3 s, then counts as gone; over TLS it counts as gone at
-// once.
+// that comes within 3 s, then counts as gone; under TLS the end of that half
+// counts as gone at once.
 package h1
 
 import (

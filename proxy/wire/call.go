@@ -17,7 +17,7 @@ var past = time.Unix(1, 0)
 // countUnread has the kernel say with each read what is left, and reports whether
 // it does.
 func countUnread(fd uintptr) bool {
-	return unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_INQ, 1) == nil //nolint:gosec // a file descriptor
+	return unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_INQ, 1) == nil
 }
 
 // control is the room for one control message with an int32.
@@ -28,8 +28,8 @@ const control = unix.SizeofCmsghdr + 8
 func recv(fd uintptr, p []byte) (n int, more bool, errno syscall.Errno) {
 	var (
 		word [control / 8]uint64
-		iov  = unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))}
-		msg  = unix.Msghdr{Iov: &iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&word)), Controllen: control}
+		iov  = unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))}                                      //nolint:gosec // the kernel writes len(p) bytes at most
+		msg  = unix.Msghdr{Iov: &iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&word)), Controllen: control} //nolint:gosec // and control here
 	)
 	for {
 		r, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT) //nolint:gosec // the kernel's struct
@@ -50,12 +50,11 @@ func recv(fd uintptr, p []byte) (n int, more bool, errno syscall.Errno) {
 func send(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
 		r, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0) //nolint:gosec // the kernel's pointer
-		switch e {
-		case syscall.EINTR:
-			continue
-		case 0:
+		if e == 0 {
 			return int(r), 0
 		}
-		return 0, e
+		if e != syscall.EINTR {
+			return 0, e
+		}
 	}
 }

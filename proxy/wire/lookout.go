@@ -45,7 +45,7 @@ func (l *Lookout) Watch(c *Conn, tell func(Hangup)) (Watching, error) {
 	l.last++
 	number := l.last
 	l.told[number] = tell
-	event := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: int32(number), Pad: int32(number >> 32)} //nolint:gosec // both halves
+	event := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: int32(number), Pad: int32(number >> 32)}
 	err := l.control(c, unix.EPOLL_CTL_ADD, &event)
 	if err != nil {
 		delete(l.told, number)
@@ -73,7 +73,7 @@ func (l *Lookout) control(c *Conn, op int, event *unix.EpollEvent) error {
 	var failed error
 	err := l.raw.Control(func(epoll uintptr) {
 		err := c.raw.Control(func(fd uintptr) {
-			failed = unix.EpollCtl(int(epoll), op, int(fd), event) //nolint:gosec // file descriptors
+			failed = unix.EpollCtl(int(epoll), op, int(fd), event)
 		})
 		if err != nil {
 			failed = err
@@ -101,7 +101,7 @@ func (l *Lookout) open() error {
 		_ = unix.Close(fd)
 		return fmt.Errorf("epoll: %w", err)
 	}
-	l.epoll = os.NewFile(uintptr(fd), "epoll") //nolint:gosec // a file descriptor
+	l.epoll = os.NewFile(uintptr(fd), "epoll")
 	if l.raw, err = l.epoll.SyscallConn(); err != nil {
 		return err
 	}
@@ -116,9 +116,9 @@ func (l *Lookout) run() {
 	events := make([]unix.EpollEvent, 64)
 	_ = l.raw.Read(func(fd uintptr) bool {
 		for {
-			n, err := unix.EpollWait(int(fd), events, 0) //nolint:gosec // a file descriptor
+			n, err := unix.EpollWait(int(fd), events, 0)
 			if n <= 0 {
-				return err != nil && err != unix.EINTR //nolint:errorlint // an errno
+				return err != nil && err != unix.EINTR
 			}
 			for _, e := range events[:n] {
 				l.tell(e)
@@ -128,7 +128,7 @@ func (l *Lookout) run() {
 }
 
 func (l *Lookout) tell(e unix.EpollEvent) {
-	number := uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32 //nolint:gosec // both halves
+	number := uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32
 	l.mu.Lock()
 	f := l.told[number]
 	delete(l.told, number)
