@@ -20,7 +20,8 @@ var blocks = sync.Pool{New: func() any { return new([maxFrame]byte) }}
 
 // A section is a header section to be written.
 type section struct {
-	status int // 0: trailers
+	req    *message.Request // nil: not of a request
+	status int              // 0: not of an answer
 	header message.Header
 	length string // content-length; "": none is said
 	date   string
@@ -59,12 +60,18 @@ func (st *stream) endLocal() {
 	st.conn.mu.Lock()
 	defer st.conn.mu.Unlock()
 	st.localEnded = true
+	if st.call != nil {
+		st.call.settle()
+	}
 }
 
 // encode writes a header section; wmu is held.
 func (c *conn) encode(s section) {
 	put := func(name, value string) { _ = c.enc.WriteField(hpack.HeaderField{Name: name, Value: value}) }
-	if s.status != 0 {
+	switch {
+	case s.req != nil:
+		putRequest(s.req, put)
+	case s.status != 0:
 		put(":status", strconv.Itoa(s.status))
 	}
 	dated := false
@@ -74,7 +81,7 @@ func (c *conn) encode(s section) {
 		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings", "content-length":
 			continue
 		case "trailer", "host", "te":
-			if s.status == 0 {
+			if s.status == 0 && s.req == nil {
 				continue
 			}
 		case "date":
@@ -206,7 +213,7 @@ func (st *stream) reserve(n int) (int, error) {
 			continue
 		}
 		if stalled == nil {
-			stalled = time.AfterFunc(stallTimeout, func() { st.reset(cancelled) })
+			stalled = time.AfterFunc(stallTimeout, func() { st.fail(cancelled, c.cause(errStalled)) })
 		}
 		c.room.Wait()
 	}

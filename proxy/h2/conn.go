@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -18,20 +19,29 @@ import (
 )
 
 const (
-	writeTimeout = 30 * time.Second // for one write: a peer that reads nothing holds all streams up
+	writeTimeout = 30 * time.Second // for one write to a client
 	stallTimeout = 2 * time.Minute  // for a window: a stream that nobody reads holds its backend up
 	renewEvery   = time.Second      // the idle deadline
 	maxRecent    = 128              // streams that we have reset
 )
 
-// A conn is a client's connection. serve reads it; streams write to it.
+// A conn is a connection, of a client to us or of ours to a backend. One goroutine
+// reads it; streams write to it.
 type conn struct {
-	server      *Server
+	server  *Server  // nil on a connection to a backend
+	backend *backend // nil on a client's
+
+	header int           // most bytes of a header section that is taken
+	idle   time.Duration // of the connection without a stream
+	stall  time.Duration // of one write: a peer that reads nothing holds all streams up
+	window int64         // of the connection when it is whole
+	log    *slog.Logger
+
 	nc          net.Conn
 	secure      bool
 	peer, local netip.AddrPort
 
-	// Of the goroutine in serve.
+	// Of the goroutine that reads.
 	br    *bufio.Reader
 	dec   *hpack.Decoder
 	block headerBlock
@@ -40,9 +50,10 @@ type conn struct {
 	writers atomic.Int32 // that wait for wmu or have it
 	wmu     sync.Mutex   // guards what follows; taken before mu, never while mu is held
 	wbuf    []byte
-	urgent  bool // somebody wants wbuf to be sent
-	begun   bool // our SETTINGS were written
-	ending  bool // a GOAWAY was or will be sent
+	broken  error // of a write: nothing more can be sent
+	urgent  bool  // somebody wants wbuf to be sent
+	begun   bool  // our SETTINGS were written
+	ending  bool  // a GOAWAY was or will be sent
 	enc     *hpack.Encoder
 	encoded hpackBuffer
 
@@ -50,13 +61,13 @@ type conn struct {
 	room       sync.Cond  // broadcast when a window grows or something ends
 	streams    map[uint32]*stream
 	running    int    // handlers, also of streams that are over
-	maxID      uint32 // of the client's streams
+	maxID      uint32 // of the streams that were opened
 	sendWindow int64
 	recvWindow int64
-	unacked    int64     // bytes that were read and not yet given back to the client
+	unacked    int64     // bytes that were read and not yet given back to the peer
 	wide       int64     // what streams have of wideWindows
 	peerWindow int64     // initial one of streams
-	peerFrame  int       // largest frame that the client takes
+	peerFrame  int       // largest frame that the peer takes
 	renewed    time.Time // the read deadline
 	control    flood     // of frames that ask for nothing
 	resets     flood     // of streams that came to nothing
@@ -68,15 +79,19 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{
-		server: s, nc: nc, streams: map[uint32]*stream{}, lastID: maxStreamID,
-		sendWindow: initialWindow, recvWindow: s.window(), peerWindow: initialWindow, peerFrame: maxFrame,
-	}
+	c := &conn{server: s, header: s.header, idle: s.idle, stall: writeTimeout, window: s.window(), log: s.log, lastID: maxStreamID}
+	c.init(nc)
+	return c
+}
+
+// init makes c ready for nc.
+func (c *conn) init(nc net.Conn) {
+	c.nc, c.streams, c.recvWindow = nc, map[uint32]*stream{}, c.window
+	c.sendWindow, c.peerWindow, c.peerFrame = initialWindow, initialWindow, maxFrame
 	c.room.L = &c.mu
 	c.peer, c.local = message.AddrPort(nc.RemoteAddr()), message.AddrPort(nc.LocalAddr())
 	c.enc = hpack.NewEncoder(&c.encoded)
 	c.dec = hpack.NewDecoder(firstTableSize, nil)
-	return c
 }
 
 // serve reads frames until the connection ends.
@@ -85,8 +100,14 @@ func (c *conn) serve() {
 	for err == nil {
 		err = c.next()
 	}
+	c.finish(err, errClientGone)
+}
+
+// finish ends a connection that err has ended: its peer hears why, if that is
+// its own fault, and its streams end with cause.
+func (c *conn) finish(err, cause error) {
 	if bad, ok := errors.AsType[connError](err); ok {
-		c.server.log.Debug("connection ended", "peer", c.peer, "err", bad)
+		c.log.Debug("connection ended", "peer", c.peer, "err", bad)
 		c.mu.Lock()
 		last := c.lastTaken()
 		c.mu.Unlock()
@@ -94,11 +115,11 @@ func (c *conn) serve() {
 		c.wbuf = appendGoAway(c.wbuf, last, bad.code, bad.why)
 		_ = c.flush()
 		c.wmu.Unlock()
-		if c.end(errClientGone) {
+		if c.end(cause) {
 			c.linger()
 		}
 	}
-	c.fail(errClientGone)
+	c.fail(cause)
 }
 
 // begin does the handshake and the exchange of prefaces (section 3.4).
@@ -155,8 +176,8 @@ func (c *conn) next() error {
 	if !ok {
 		return err
 	}
-	c.server.log.Debug("stream ended", "peer", c.peer, "err", bad)
-	if err := c.reset(bad.stream, bad.code); err != nil || bad.code == refusedStream {
+	c.log.Debug("stream ended", "peer", c.peer, "err", bad)
+	if err := c.reset(bad); err != nil || bad.code == refusedStream {
 		return err
 	}
 	c.mu.Lock()
@@ -181,7 +202,12 @@ func (c *conn) read() (frame, error) {
 		busy := len(c.streams) > 0 && c.dead == nil
 		c.renewed = time.Time{}
 		c.mu.Unlock()
-		if !busy {
+		switch {
+		case c.backend != nil:
+			if err := c.backend.silent(busy); err != nil {
+				return frame{}, err
+			}
+		case !busy:
 			return frame{}, connError{noError, "idle"}
 		}
 	}
@@ -233,16 +259,22 @@ func (c *conn) write(flush bool, frames func(b []byte) []byte) error {
 
 // flush sends what is queued; wmu is held.
 func (c *conn) flush() error {
-	if len(c.wbuf) == 0 {
-		return nil
+	if len(c.wbuf) == 0 || c.broken != nil {
+		c.wbuf = c.wbuf[:0]
+		return c.broken
 	}
-	_ = c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = c.nc.SetWriteDeadline(time.Now().Add(c.stall))
 	_, err := c.nc.Write(c.wbuf)
 	c.wbuf = c.wbuf[:0]
 	if cap(c.wbuf) > 8*maxFrame {
 		c.wbuf = nil
 	}
-	if err != nil && c.end(err) {
+	c.broken = err
+	switch {
+	case err == nil:
+	case c.backend != nil:
+		c.backend.unwritable(err)
+	case c.end(err):
 		c.fail(err)
 	}
 	return err

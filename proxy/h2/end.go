@@ -28,7 +28,7 @@ func (c *conn) end(why error) bool {
 	}
 	c.dead = why
 	for _, st := range c.streams {
-		st.abandon(errClientGone)
+		st.abandon(c.cause(why))
 	}
 	clear(c.streams)
 	c.room.Broadcast()
@@ -45,22 +45,34 @@ func (c *conn) fail(why error) {
 	_ = c.nc.Close()
 }
 
-// reset ends a stream that its client has broken.
-func (c *conn) reset(id uint32, why code) error {
+// reset ends a stream that the peer has broken.
+func (c *conn) reset(bad streamError) error {
 	c.mu.Lock()
-	c.drop(id)
+	c.drop(bad.stream, c.cause(bad))
 	c.mu.Unlock()
-	return c.write(true, func(b []byte) []byte { return appendReset(b, id, why) })
+	return c.write(true, func(b []byte) []byte { return appendReset(b, bad.stream, bad.code) })
+}
+
+// cause returns what a stream ends with for its reader: a client is gone, whatever
+// it did.
+func (c *conn) cause(err error) error {
+	if c.backend == nil {
+		return errClientGone
+	}
+	return err
 }
 
 // reset ends the stream unless it has ended: nothing answers an RST_STREAM
 // (section 5.4.2).
-func (st *stream) reset(why code) {
+func (st *stream) reset(why code) { st.fail(why, errClientGone) }
+
+// fail does so, and its reader learns the cause.
+func (st *stream) fail(why code, cause error) {
 	c := st.conn
 	c.mu.Lock()
 	open := c.streams[st.id] == st
 	if open {
-		c.drop(st.id)
+		c.drop(st.id, cause)
 	}
 	c.mu.Unlock()
 	if open {
@@ -69,9 +81,9 @@ func (st *stream) reset(why code) {
 }
 
 // drop takes a stream off the connection that is about to be reset; mu is held.
-func (c *conn) drop(id uint32) {
+func (c *conn) drop(id uint32, cause error) {
 	if st := c.streams[id]; st != nil {
-		st.abandon(errClientGone)
+		st.abandon(cause)
 		c.forget(st)
 	}
 	c.recent = append(c.recent, id)
@@ -84,6 +96,10 @@ func (c *conn) drop(id uint32) {
 func (c *conn) forget(st *stream) {
 	delete(c.streams, st.id)
 	c.room.Broadcast()
+	if c.backend != nil {
+		c.backend.forgot(st)
+		return
+	}
 	if len(c.streams) == 0 {
 		c.renewed = time.Time{} // the time without a stream begins
 		c.renew()
@@ -100,11 +116,11 @@ func (c *conn) renew() {
 		_ = c.nc.SetReadDeadline(now)
 	case now.Sub(c.renewed) > renewEvery:
 		c.renewed = now
-		_ = c.nc.SetReadDeadline(now.Add(c.server.idle))
+		_ = c.nc.SetReadDeadline(now.Add(c.idle))
 	}
 }
 
-// lastTaken returns what a GOAWAY names; mu is held.
+// lastTaken returns what a GOAWAY names, of the peer's streams; mu is held.
 func (c *conn) lastTaken() uint32 { return min(c.maxID, c.lastID) }
 
 // announceEnd tells the client that the connection will end (section 6.8); one

@@ -14,6 +14,9 @@ func (s *Server) Settled() bool {
 	return true
 }
 
+// MaxConns is how many connections a client opens.
+const MaxConns = maxConns
+
 // Conns returns how many connections there are.
 func (s *Server) Conns() int { return len(s.all()) }
 

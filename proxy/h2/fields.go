@@ -3,6 +3,7 @@ package h2
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"golang.org/x/net/http2/hpack"
@@ -36,7 +37,9 @@ func (w *hpackBuffer) Write(p []byte) (int, error) {
 // fields are a decoded header section.
 type fields struct {
 	method, scheme, authority, path, protocol string
+	status                                    string
 	pseudo                                    int
+	most                                      int // field lines
 	header                                    message.Header
 	size                                      int
 	tooLarge                                  bool
@@ -46,8 +49,11 @@ type fields struct {
 // decode reads a header section; all of it, whatever is wrong with it, because the
 // next ones build on it (RFC 7541 section 2.2).
 func (c *conn) decode(b []byte) (*fields, error) {
-	f := &fields{}
-	limit := c.server.header
+	f := &fields{most: maxFields}
+	if c.backend != nil {
+		f.most = math.MaxInt // their size is bounded
+	}
+	limit := c.header
 	c.dec.SetEmitFunc(func(x hpack.HeaderField) {
 		f.size += len(x.Name) + len(x.Value) + 32
 		if f.size > limit {
@@ -96,7 +102,7 @@ func (f *fields) add(x hpack.HeaderField) error {
 			}
 		}
 	}
-	if len(f.header) == maxFields {
+	if len(f.header) == f.most {
 		f.tooLarge = true
 		return nil
 	}
@@ -124,8 +130,10 @@ func (f *fields) addPseudo(x hpack.HeaderField) error {
 		at = &f.path
 	case ":protocol":
 		at = &f.protocol
+	case ":status":
+		at = &f.status
 	default:
-		return fmt.Errorf("%.40q is no pseudo-header field of a request", x.Name)
+		return fmt.Errorf("%.40q is no pseudo-header field", x.Name)
 	}
 	if *at != "" || x.Value == "" {
 		return fmt.Errorf("%s is given twice, or empty", x.Name)
@@ -150,6 +158,8 @@ func (f *fields) request() (*head, error) {
 	h := &head{length: -1}
 	h.req = message.Request{Version: message.HTTP2, Method: f.method, Authority: f.authority, Target: f.path, Protocol: f.protocol}
 	switch {
+	case f.status != "":
+		return nil, errors.New("a request has no :status")
 	case f.method == "" || !message.IsToken(f.method):
 		return nil, errors.New("there is no method")
 	case f.method == "CONNECT" && f.protocol == "":

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"anyedge/internal/message"
@@ -156,4 +157,5 @@ func appendSetting(b []byte, id uint16, value uint32) []byte {
 var (
 	errClientGone   = message.Ended("the client has gone")
 	errExchangeOver = message.Ended("the exchange is over")
+	errStalled      = errors.New("the backend takes no more content")
 )

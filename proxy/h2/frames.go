@@ -36,12 +36,15 @@ func (c *conn) handle(f frame) error {
 			return err
 		}
 	case typePushPromise:
-		return connError{protocolError, "PUSH_PROMISE from a client"}
+		return connError{protocolError, "PUSH_PROMISE, which nobody allowed"}
 	case typeGoAway:
 		if f.stream != 0 {
 			return connError{protocolError, "GOAWAY on a stream"}
 		}
-		// The client closes when it has what it wants.
+		if c.backend != nil {
+			return c.backend.goAway(f)
+		}
+		// A client closes when it has what it wants.
 	}
 	return c.idleTalk()
 }
@@ -73,7 +76,7 @@ func checkPriority(f frame) error {
 	return nil
 }
 
-// handleReset ends a stream that its client gave up.
+// handleReset ends a stream that the peer gave up.
 func (c *conn) handleReset(f frame) error {
 	if len(f.payload) != 4 {
 		return connError{frameSizeError, "RST_STREAM of a wrong size"}
@@ -84,7 +87,11 @@ func (c *conn) handleReset(f frame) error {
 		return connError{protocolError, "RST_STREAM for an idle stream"}
 	}
 	st := c.streams[f.stream]
-	if st == nil {
+	switch {
+	case st == nil:
+		return c.idled()
+	case c.backend != nil:
+		c.backend.resetBy(st, code(binary.BigEndian.Uint32(f.payload)))
 		return nil
 	}
 	st.abandon(errClientGone)
@@ -150,9 +157,13 @@ func (c *conn) handleData(f frame) error {
 	switch {
 	case st == nil && f.stream > c.maxID:
 		err = connError{protocolError, "DATA for an idle stream"}
+	case st == nil && c.backend != nil:
+		err = c.backend.late(size)
 	case st == nil && slices.Contains(c.recent, f.stream):
 	case st == nil:
 		err = streamError{f.stream, streamClosed, errClosedAlreadyID}
+	case st.call != nil && !st.call.final:
+		err = streamError{f.stream, protocolError, "DATA before the answer's header section"}
 	case st.remoteEnded:
 		err = streamError{f.stream, streamClosed, "DATA behind the end of the stream"}
 	case st.recvWindow < size:
@@ -177,7 +188,7 @@ func (c *conn) handleData(f frame) error {
 }
 
 // giveBack takes note that n bytes of the connection's window are free again, and
-// returns what the client is to be told now; mu is held.
+// returns what the peer is to be told now; mu is held.
 func (c *conn) giveBack(n int64) (update int64) {
 	c.unacked += n
 	if c.unacked < updateBatch {
@@ -204,7 +215,7 @@ func (st *stream) giveBack(n int64) (update int64) {
 	return update
 }
 
-// updateWindows tells the client what it may send.
+// updateWindows tells the peer what it may send.
 func (c *conn) updateWindows(stream uint32, conn, own int64) error {
 	if conn == 0 && own == 0 {
 		return nil
@@ -235,6 +246,9 @@ func (st *stream) receive(data []byte, size int64, end bool) (back int64, err er
 	}
 	if end {
 		st.endRemote(io.EOF)
+		if st.call != nil {
+			st.call.settle()
+		}
 	}
 	st.readable.Broadcast()
 	return back, nil

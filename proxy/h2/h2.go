@@ -6,10 +6,10 @@
 // package knows no route, no backend's health and no geo, and retries nothing
 // that a backend may have seen.
 //
-// The server is an engine of its own: one goroutine reads a connection, one
-// serves each stream and writes its frames itself. Upgrades come as extended
-// CONNECT (RFC 8441). The client's framing is net/http's: trailer fields pass
-// only when the Trailer field announced them.
+// Both sides share the connection (conn), its windows and its bounds. One goroutine
+// reads it; whoever has something to say writes its frames itself: the goroutine
+// that serves a client's stream, or the one that asks a backend. Upgrades are
+// extended CONNECT (RFC 8441), both ways.
 package h2
 
 import (

@@ -30,7 +30,7 @@ func (c *conn) handleContinuation(f frame) error {
 // fragment takes a part of a header section in.
 func (c *conn) fragment(f frame) error {
 	c.block.bytes = append(c.block.bytes, f.payload...)
-	if c.block.frames++; c.block.frames > maxFragments || len(c.block.bytes) > 2*c.server.header {
+	if c.block.frames++; c.block.frames > maxFragments || len(c.block.bytes) > 2*c.header {
 		return connError{enhanceYourCalm, "a header section without end"}
 	}
 	if !f.has(flagEndHeaders) {
@@ -40,6 +40,9 @@ func (c *conn) fragment(f frame) error {
 	got, err := c.decode(c.block.bytes)
 	if err != nil {
 		return err
+	}
+	if c.backend != nil {
+		return c.backend.section(c.block.stream, c.block.end, got)
 	}
 	return c.section(c.block.stream, c.block.end, got)
 }

@@ -11,10 +11,11 @@ import (
 	"anyedge/internal/message"
 )
 
-// A stream is one request and its answer. The connection's mutex guards what is
+// A stream is one request and its answer, of a client's or to a backend. The connection's mutex guards what is
 // not said to be otherwise.
 type stream struct {
 	conn   *conn
+	call   *call // to a backend; nil: a client's
 	id     uint32
 	method string
 	arena  *message.Arena
@@ -33,7 +34,7 @@ type stream struct {
 	buf      []byte    // content that nobody has read yet
 	end      error     // behind buf; nil: more comes
 	closed   bool      // nobody will read
-	unread   int64     // bytes that were read and not yet given back to the client
+	unread   int64     // bytes that were read and not yet given back to the peer
 	trailer  message.Header
 
 	// Of the goroutine in serve and, until final, of whoever informs.
@@ -42,7 +43,7 @@ type stream struct {
 	went  bool // a 100 was sent
 }
 
-// endRemote takes note that the client sends no more; the mutex is held, or the
+// endRemote takes note that the peer sends no more; the mutex is held, or the
 // stream not yet known.
 func (st *stream) endRemote(err error) {
 	st.remoteEnded = true
@@ -57,7 +58,9 @@ func (st *stream) abandon(cause error) {
 	if st.end == nil {
 		st.end = cause
 	}
-	st.life.Cancel(cause)
+	if st.life != nil {
+		st.life.Cancel(cause)
+	}
 	st.readable.Broadcast()
 }
 
@@ -168,7 +171,7 @@ func (s *source) Close() error {
 	return nil
 }
 
-// read gives content out, and its room back to the client.
+// read gives content out, and its room back to the peer.
 func (st *stream) read(p []byte) (int, error) {
 	c := st.conn
 	c.mu.Lock()

@@ -11,8 +11,7 @@ import (
 )
 
 // A Client sends requests to one peer through an http.RoundTripper: a
-// [http.Transport] for HTTP/2, or a transport or
-// connection of quic-go's http3. It follows no redirect and keeps no cookie.
+// transport or connection of quic-go's http3. It follows no redirect and keeps no cookie.
 type Client struct {
 	Transport http.RoundTripper
 	To        string // who is asked, for errors
@@ -20,9 +19,7 @@ type Client struct {
 	Host      string // HOST:PORT that the transport dials or knows it by
 
 	// Extended is for HTTP/3: an upgrade is an extended CONNECT (RFC 9220).
-	// NoUpgrade is for HTTP/2: upgrades are refused. One of them is set.
-	Extended  bool
-	NoUpgrade bool
+	Extended bool
 }
 
 // RoundTrip sends req and returns the final answer; interim ones go to

@@ -2,15 +2,14 @@
 // engine may stand on net/http or on a library that speaks its types.
 //
 // [Handler] answers an HTTP/3 server's requests by a message.RoundTripper; a
-// [Client] is a message.RoundTripper on an http.RoundTripper of HTTP/2 or 3. It is the only place that
-// knows both models; it listens on nothing, dials nothing but through the
+// [Client] is a message.RoundTripper on an http.RoundTripper of HTTP/3. It is the
+// only place that knows both models; it listens on nothing, dials nothing but through the
 // transport it is given, and decides nothing about routes or retries.
 //
 // What net/http loses, this package cannot give back: the order of field lines
 // with different names (they come sorted by name, so that equal requests look
 // equal) and the spelling of names (canonical, "X-Request-Id"). Lines of one
-// name keep their order. Over HTTP/2 a request's trailer fields arrive only
-// when its Trailer field announced them.
+// name keep their order.
 //
 // Content-Length is not kept in a Header where the length of the content says
 // it; only the answer to a HEAD and a 304, which have none, keep the field.

@@ -28,8 +28,6 @@ func (c *Client) outgoing(ctx context.Context, req *message.Request) (*outgoing,
 	switch {
 	case req.Method == http.MethodConnect:
 		return nil, errors.New("CONNECT cannot be forwarded")
-	case req.Protocol != "" && c.NoUpgrade:
-		return nil, fmt.Errorf("upgrade to %q is not possible over HTTP/2", req.Protocol)
 	case req.Protocol != "" && c.Extended && req.Method != http.MethodGet:
 		return nil, fmt.Errorf("upgrade of a %s is not possible over HTTP/3", req.Method)
 	case req.Protocol != "" && req.Body != nil:
