@@ -10,7 +10,6 @@ import (
 var later = []string{
 	"node.capacity.cpu",
 	"node.bgp.neighbors[].bfd",
-	"node.backends.*[].limit",
 	"node.metrics",
 	"fabric.expired_grace",
 	"fabric.transport",
@@ -26,7 +25,6 @@ var later = []string{
 	"l4.defense",
 	"certificates[].acme",
 	"services[].discover",
-	"services[].backends[].limit",
 	"services[].health.passive",
 	"services[].retry",
 	"services[].replay.max_spool",
@@ -39,13 +37,11 @@ var later = []string{
 	"trace",
 }
 
-// laterValues lists values of the language that this version does not have; a
-// form like hash(…) is known by its word.
+// laterValues lists values of the language that this version does not have.
 var laterValues = map[string][]string{
 	"bgp.mode":           {"child"},
 	"l4.forward":         {"gue"},
 	"overload.signals[]": {"cpu", "backends", "queue", "psi", "latency"},
-	"services[].balance": {"ewma", "round_robin", "hash"},
 }
 
 // isLater reports whether the field at path (with indexes) is of a later
@@ -56,7 +52,6 @@ func isLater(path string) bool {
 
 // isLaterValue reports whether word may stand at path in a later version.
 func isLaterValue(path, word string) bool {
-	word, _, _ = strings.Cut(word, "(")
 	for l, words := range laterValues {
 		if samePath(l, path) {
 			return slices.Contains(words, word)

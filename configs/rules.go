@@ -64,6 +64,7 @@ var rules = []rule{
 	ruleServiceListeners,
 	ruleServiceClash,
 	ruleBackends,
+	ruleBalance,
 	ruleHealth,
 	ruleReplay,
 	ruleOverload,

@@ -126,6 +126,15 @@ func ruleBackends(c *check) {
 	}
 }
 
+// ruleBalance: a way to choose a backend is one that there is.
+func ruleBalance(c *check) {
+	for i, s := range c.cfg.Services {
+		if err := upstream.ParseBalance(s.Balance); err != nil {
+			c.error(fmt.Sprintf("services[%d].balance", i), "bad-balance", err.Error())
+		}
+	}
+}
+
 func (c *check) backendURLs(list string, backends []upstream.BackendConfig) {
 	for i, b := range backends {
 		if err := checkBackendURL(b.URL); err != nil {

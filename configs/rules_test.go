@@ -49,6 +49,16 @@ func TestRules(t *testing.T) {
 		{"reserved name", strings.Replace(oneGeo, "iad", "all", 1) + node + fabricOK, []string{`error: geos[1].name: "all" is a reserved word and nobody's name`}},
 		{"name twice", strings.Replace(oneGeo, "iad", "fra", 1) + node + fabricOK, []string{`error: geos[1].name: "fra" is already the name of geos[0]: names are unique in geos`}},
 		{"group like geo", oneGeo + node + fabricOK + "groups: [{name: fra, geos: [iad]}]\n", []string{`error: groups[0].name: "fra" is already taken: names are unique in groups`}},
+		{"balance by cookie", service + ", balance: 'hash(cookie:sid)'}]\n", nil},
+		{
+			"balance by nothing", service + ", balance: hash}]\n",
+			[]string{`error: services[0].balance: got "hash", want p2c, ewma, round_robin, hash(header:NAME), hash(cookie:NAME), hash(client) or hash(path)`},
+		},
+		{
+			"soft limit above the hard one", "services: [{name: shop, hosts: ['*'], backends: [{name: a, url: 'http://127.0.0.1:3000', limit: {soft: 2, hard: 1}}]}]\n",
+			[]string{`error: services[0].backends[0].limit: soft (2) is above hard (1), so it would never matter`},
+		},
+		{"queue without a wait", service + ", queue: {wait: 0s}}]\n", []string{`error: services[0].queue: wait: must be above 0; length: 0 is no queue`}},
 		{
 			"backend like the fleet's", "node: {backends: {shop: [{name: a, url: 'http://127.0.0.1:1'}]}}\n",
 			[]string{`error: node.backends.shop[0].name: "a" is already taken: names are unique in node.backends.shop`},

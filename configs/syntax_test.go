@@ -65,9 +65,6 @@ func TestSyntax(t *testing.T) {
 		{"later field", document("trace: {otlp: x}\n"), []string{`x:4:1: error: trace: "trace" is known, not in this version of edged`}},
 		{"later value", document("bgp: {mode: child, asn: 1}\n"), []string{`x:4:13: error: bgp.mode: "child" is known, not in this version of edged`}},
 		{"later way to a node", document("l4: {forward: gue}\n"), []string{`x:4:15: error: l4.forward: "gue" is known, not in this version of edged`}},
-		{"later value with argument", document("services: [{name: a, hosts: [x], balance: 'hash(client)'}]\n"), []string{
-			`x:3:43: error: services[0].balance: "hash(client)" is known, not in this version of edged`,
-		}},
 		{"unknown value", document("log: {level: inof}\n"), []string{
 			`x:4:14: error: log.level: got "inof", want debug, info, warn or error (did you mean "info"?)`,
 		}},

@@ -50,7 +50,9 @@ type ServiceConfig struct {
 	Paths     []string                 `json:"paths,omitempty" yaml:"paths"`                                                     // path prefixes at segment borders; longest wins; default ["/"]
 	Listeners []string                 `json:"listeners,omitempty" yaml:"listeners"`                                             // listeners that it is reached through; default: all
 	Backends  []upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                                               // the same in every geo; a geo's own stand under node.backends
-	Balance   string                   `json:"balance,omitempty" yaml:"balance" jsonschema:"enum=p2c"`                           // how a backend is picked: the less busy of two; default p2c
+	Balance   string                   `json:"balance,omitempty" yaml:"balance"`                                                 // how a backend is chosen: p2c (the less busy of two), ewma (the one of two that answers sooner), round_robin, hash(header:NAME), hash(cookie:NAME), hash(client) or hash(path); default p2c
+	SlowStart *time.Duration           `json:"slow_start,omitempty" yaml:"slow_start"`                                           // how long a backend that comes or returns takes until it has its whole share; 0s = at once; default 10s
+	Queue     upstream.QueueConfig     `json:"queue,omitzero" yaml:"queue"`                                                      // of requests while every backend is at its hard limit
 	Health    upstream.HealthConfig    `json:"health,omitzero" yaml:"health"`                                                    // how backends are judged
 	Timeouts  upstream.TimeoutsConfig  `json:"timeouts,omitzero" yaml:"timeouts"`                                                // how long backends may take
 	Priority  string                   `json:"priority,omitempty" yaml:"priority" jsonschema:"enum=interactive,enum=background"` // background is shed and refused first; default interactive

@@ -41,6 +41,7 @@ type Exchange struct {
 	backend string      // local backend asked last
 	code    replay.Code // of the replay error that is the answer; "" for none
 
+	alone    bool        // every other geo was asked
 	tooLarge atomic.Bool // the content went past the limit while it streamed
 	record   record
 

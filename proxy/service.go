@@ -13,12 +13,14 @@ import (
 
 // A pool is a service's local backends; [*upstream.Pool] is one.
 type pool interface {
-	message.RoundTripper
+	Serve(ctx context.Context, r *message.Request, who upstream.Asker) (*message.Response, error)
 	Run(ctx context.Context, ready func()) error
 	Healthy() int
 	Total() int
 	Reported() bool
+	Desperate() bool
 	Changed() <-chan struct{}
+	Counts() upstream.Counts
 	Status() []upstream.BackendStatus
 }
 
@@ -37,10 +39,12 @@ func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
 		return nil, fmt.Errorf("service %s: limits: %w", c.Name, err)
 	}
 	p, err := upstream.New(c.Name, upstream.Config{
-		Backends: c.Backends,
-		Health:   c.Health,
-		Timeouts: c.Timeouts,
-		Dial:     dialNoted,
+		Backends:  c.Backends,
+		Balance:   c.Balance,
+		Health:    c.Health,
+		Timeouts:  c.Timeouts,
+		Queue:     c.Queue,
+		SlowStart: c.SlowStart,
 	}, log)
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", c.Name, err)
@@ -72,37 +76,4 @@ func (s *service) paths() []string {
 // on reports whether the service is reached through the named listener.
 func (s *service) on(listener string) bool {
 	return len(s.cfg.Listeners) == 0 || slices.Contains(s.cfg.Listeners, listener)
-}
-
-// dialNoted is upstream.Dial with clients that note in the request which backend
-// was asked.
-func dialNoted(b upstream.BackendConfig, t upstream.TimeoutsConfig) (message.RoundTripper, error) {
-	client, err := upstream.Dial(b, t)
-	if err != nil {
-		return nil, err
-	}
-	return noted{client, b.Name}, nil
-}
-
-// noted is the client of one backend.
-type noted struct {
-	message.RoundTripper
-	name string
-}
-
-// RoundTrip notes the backend and asks it.
-func (n noted) RoundTrip(ctx context.Context, r *message.Request) (*message.Response, error) {
-	r.Asked = n.name
-	return n.RoundTripper.RoundTrip(ctx, r)
-}
-
-// Close closes the client.
-func (n noted) Close() error {
-	switch c := n.RoundTripper.(type) {
-	case interface{ Close() error }:
-		return c.Close()
-	case interface{ Close() }:
-		c.Close()
-	}
-	return nil
 }

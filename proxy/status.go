@@ -27,6 +27,7 @@ type ServiceStatus struct {
 	Elsewhere []string // geos that could serve it, nearest first
 	Backends  []upstream.BackendStatus
 	Refused   []Refusal // by its limits per client, since the start
+	Counts    upstream.Counts
 }
 
 // A ServiceHealth is what decisions need of a service: who can serve it.
@@ -62,6 +63,7 @@ func (p *Proxy) Services() []ServiceStatus {
 			Elsewhere: p.door.Elsewhere(s.cfg.Name),
 			Backends:  s.pool.Status(),
 			Refused:   s.limits.refused(),
+			Counts:    s.pool.Counts(),
 		}
 	}
 	return out

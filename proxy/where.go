@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -49,10 +50,37 @@ func (e *Exchange) first(ctx context.Context) *message.Response {
 	if err != nil {
 		resp, err = e.failover(ctx, err)
 	}
+	if err != nil && e.lastResort(ctx, err) {
+		resp, err = e.local(ctx)
+	}
 	if err != nil {
 		return e.fail(ctx, err)
 	}
 	return resp
+}
+
+// lastResort reports whether a request that nobody took a byte of is tried once
+// more here, at whichever backend, well or not: most of them are not, and every
+// other geo has been asked.
+func (e *Exchange) lastResort(ctx context.Context, err error) bool {
+	if e.Alone() || message.SentBy(err) != message.NothingSent || !e.service.pool.Desperate() || ctx.Err() != nil || !e.repeatable() {
+		return false
+	}
+	e.alone = true
+	e.note("any backend here, well or not: no other geo took it")
+	return true
+}
+
+// Client returns who asked, after trusted proxies.
+func (e *Exchange) Client() netip.Addr { return e.client }
+
+// Alone reports whether no other geo can take the request. One that another geo
+// sent goes back there.
+func (e *Exchange) Alone() bool {
+	if e.foreign() {
+		return false
+	}
+	return e.alone || e.proxy.setup.Fabric == nil || len(e.proxy.door.Elsewhere(e.service.cfg.Name)) == 0
 }
 
 // full is the answer when the door says that nobody has room.
@@ -64,7 +92,7 @@ func (e *Exchange) full() *message.Response {
 // local has a local backend serve the request.
 func (e *Exchange) local(ctx context.Context) (*message.Response, error) {
 	r := e.backendRequest()
-	resp, err := e.service.pool.RoundTrip(ctx, r)
+	resp, err := e.service.pool.Serve(ctx, r, e)
 	e.backend = cmp.Or(r.Asked, e.backend)
 	if err != nil && message.SentBy(err) == message.NothingSent {
 		return nil, err

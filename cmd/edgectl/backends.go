@@ -54,6 +54,9 @@ func (a *app) backendsView(b api.Backends) view {
 		switch x.Health {
 		case "up":
 			health.mood = good
+			if x.Share > 0 && x.Share < 1 {
+				health.text += fmt.Sprintf(" at %.0f%%", 100*x.Share)
+			}
 		case "down":
 			health = cell{"DOWN " + a.since(x.Since), ill}
 		}

@@ -42,6 +42,7 @@ func (s source) Services() api.Services {
 			Name: v.Name, Hosts: v.Hosts, Healthy: v.Healthy, Total: v.Total,
 			Rate: v.Rate, ErrorRate: v.ErrorRate, Replayed: v.Replayed, Shed: v.Shed,
 			Elsewhere: orEmpty(v.Elsewhere),
+			Local:     local(v.Counts),
 		}
 		if v.Samples > 0 {
 			row.P50Millis, row.P99Millis = millis(v.P50), millis(v.P99)
@@ -59,13 +60,26 @@ func (s source) Backends(service string) api.Backends {
 			continue
 		}
 		for _, b := range v.Backends {
-			out.Backends = append(out.Backends, api.Backend{
+			row := api.Backend{
 				Service: v.Name, Name: b.Name, URL: b.URL, Health: healthWord(b.State), Since: b.Since,
 				LastError: b.LastError, Active: int(b.Active), Requests: uint64(max(b.Requests, 0)), Failures: uint64(max(b.Failed, 0)),
-			})
+				Weight: b.Weight, Share: b.Share, Load: b.Load, SoftLimit: b.Limit.Soft, HardLimit: b.Limit.Hard,
+			}
+			if b.Latency > 0 {
+				row.Latency = millis(b.Latency)
+			}
+			out.Backends = append(out.Backends, row)
 		}
 	}
 	return out
+}
+
+// local is what the API tells of a pool's counts.
+func local(c upstream.Counts) api.Local {
+	return api.Local{
+		Waiting: c.Waiting, Queued: uint64(max(c.Queued, 0)), Busy: uint64(max(c.Busy, 0)),
+		Panicked: uint64(max(c.Panicked, 0)),
+	}
 }
 
 // healthWord is the API's word for a backend's state.

@@ -272,6 +272,15 @@ type Service struct {
 	Replayed  float64  `json:"replayed"`  // requests/s
 	Shed      float64  `json:"shed"`      // requests/s served elsewhere by the edge's decision
 	Elsewhere []string `json:"elsewhere"` // geos that could serve it, nearest first
+	Local     Local    `json:"local"`
+}
+
+// Local is what choosing among the backends here came to, since the start.
+type Local struct {
+	Waiting  int    `json:"waiting"`  // requests in the queue now
+	Queued   uint64 `json:"queued"`   // requests that waited for a backend with room
+	Busy     uint64 `json:"busy"`     // requests that found no room in time
+	Panicked uint64 `json:"panicked"` // requests sent to any backend, well or not
 }
 
 // Backends lists backends.
@@ -290,6 +299,12 @@ type Backend struct {
 	Active    int       `json:"active"` // requests in flight
 	Requests  uint64    `json:"requests"`
 	Failures  uint64    `json:"failures"` // of Requests, without an answer
+	Weight    int       `json:"weight"`
+	Share     float64   `json:"share"`      // of Weight that it has now, 0..1: less while it starts slowly or is busy
+	Load      float64   `json:"load"`       // what it says of itself, 0..1
+	Latency   *float64  `json:"latency_ms"` // recent time to an answer; null: not measured
+	SoftLimit int       `json:"soft_limit"` // 0: none
+	HardLimit int       `json:"hard_limit"` // 0: none
 }
 
 // FabricPeers lists the other nodes.

@@ -56,11 +56,12 @@ func (p *Pool) checkOnce(ctx context.Context, b *backend) {
 		return
 	}
 	p.refresh()
+	p.kick()
 	if err == nil {
 		b.misses.Store(0)
-		p.log.Info("backend healthy", "backend", b.cfg.Name)
+		p.log.Info("backend healthy", "backend", b.name)
 	} else {
-		p.log.Warn("backend unhealthy", "backend", b.cfg.Name, "err", reason(err))
+		p.log.Warn("backend unhealthy", "backend", b.name, "err", reason(err))
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -204,3 +206,27 @@ func fakes(answer func(name string) (*message.Response, error)) upstream.Dialer 
 		return &fake{b.Name, func(context.Context, *message.Request) (*message.Response, error) { return answer(b.Name) }}, nil
 	}
 }
+
+// load has some clients send n requests in all; none may fail.
+func load(t *testing.T, p *upstream.Pool, clients, n int) {
+	t.Helper()
+	var all sync.WaitGroup
+	var sent atomic.Int64
+	for range clients {
+		all.Go(func() {
+			for sent.Add(1) <= int64(n) {
+				if text, err := ask(t.Context(), p, request("GET", "")); err != nil || text != "hello" {
+					t.Errorf("a request failed: %q, %v", text, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// caller is who asks; alone says that no other geo could be asked.
+type caller struct{ alone bool }
+
+func (c caller) Client() netip.Addr { return netip.MustParseAddr("192.0.2.1") }
+func (c caller) Alone() bool        { return c.alone }

@@ -1,49 +1,91 @@
 package upstream
 
-import "slices"
+import (
+	"context"
+	"math"
+	"net/netip"
 
-// pick returns the backend for the next try: of two drawn by weight, the one
-// with fewer requests under way for its weight; the one drawn first when they
-// are equal. nil: every healthy backend was tried.
-func (p *Pool) pick(tried []*backend) *backend {
-	left := *p.usable.Load()
+	"anyedge/internal/message"
+)
+
+// take chooses a backend that is none of tried and counts the request as under
+// way there. When all are at their hard limit a first try queues; a later one
+// does not, for a pool that is full is no place to try again.
+func (p *Pool) take(ctx context.Context, r *message.Request, who Asker, tried []*backend) (*backend, error) {
+	s := p.set.Load()
+	if s.desperate != nil && who != nil && who.Alone() {
+		s = s.desperate
+		p.counts.panicked.Add(1)
+	}
 	if len(tried) > 0 {
-		left = slices.DeleteFunc(slices.Clone(left), func(b *backend) bool { return slices.Contains(tried, b) })
+		s = s.without(tried)
 	}
-	switch len(left) {
-	case 0:
-		return nil
-	case 1:
-		return left[0]
+	if len(s.seats) == 0 {
+		return nil, ErrNoBackend
 	}
-	first := p.draw(left, nil)
-	second := p.draw(left, first)
-	if second.load(first.weight) < first.load(second.weight) {
-		return second
+	var client netip.Addr
+	if who != nil {
+		client = who.Client()
 	}
-	return first
+	if !s.limited {
+		b := s.seats[p.choose(s, r, client)].backend
+		b.active.Add(1)
+		return b, nil
+	}
+	if p.queue.waiting.Load() == 0 || len(tried) > 0 {
+		if b := p.room(s, r, client); b != nil {
+			return b, nil
+		}
+	}
+	if len(tried) > 0 {
+		return nil, ErrBusy
+	}
+	return p.enqueue(ctx, r, client)
 }
 
-// load returns the requests under way, times the other's weight: comparing two
-// such products compares requests per weight.
-func (b *backend) load(other int) int64 { return b.active.Load() * int64(other) }
+// room returns the chosen backend if it is below its soft limit, else the least
+// busy one below its own, else the least busy one below its hard limit; nil: there
+// is none. The request counts as under way there.
+func (p *Pool) room(s *set, r *message.Request, client netip.Addr) *backend {
+	x := &s.seats[p.choose(s, r, client)]
+	if x.enter(x.soft) {
+		return x.backend
+	}
+	for _, limit := range []func(*seat) int64{
+		func(x *seat) int64 { return x.soft },
+		func(x *seat) int64 { return x.hard },
+	} {
+		for x := s.idlest(limit); x != nil; x = s.idlest(limit) {
+			if x.enter(limit(x)) {
+				return x.backend
+			}
+		}
+	}
+	return nil
+}
 
-// draw returns a backend other than not, each with a chance of its weight.
-func (p *Pool) draw(from []*backend, not *backend) *backend {
-	sum := 0
-	for _, b := range from {
-		if b != not {
-			sum += b.weight
+// idlest returns the seat with the fewest requests under way for its weight
+// among those below limit.
+func (s *set) idlest(limit func(*seat) int64) *seat {
+	var best *seat
+	least := math.Inf(1)
+	for i := range s.seats {
+		x := &s.seats[i]
+		n := x.active.Load()
+		if load := float64(n) / float64(x.weight); n < limit(x) && load < least {
+			best, least = x, load
 		}
 	}
-	n := p.cfg.Random(sum)
-	for _, b := range from {
-		if b == not {
-			continue
-		}
-		if n -= b.weight; n < 0 {
-			return b
-		}
+	return best
+}
+
+// release ends a request at b.
+func (p *Pool) release(b *backend) {
+	left := b.active.Add(-1)
+	if p.queue.waiting.Load() > 0 {
+		p.queue.serve(p)
 	}
-	return from[len(from)-1]
+	if left == 0 && b.leaving.Load() {
+		p.kick()
+	}
 }

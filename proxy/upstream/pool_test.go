@@ -32,7 +32,9 @@ func TestValidate(t *testing.T) {
 		{"scheme", upstream.BackendConfig{URL: "ftp://a:1"}, `url: scheme "ftp" is unknown` + form},
 		{"path", upstream.BackendConfig{URL: "http://a:1/x"}, `url: "http://a:1/x" has more than scheme, host and port` + form},
 		{"port 0", upstream.BackendConfig{URL: "http://a:0"}, "url: port 0 is not within 1 and 65535"},
-		{"weight", upstream.BackendConfig{URL: "http://a:1", Weight: -1}, "weight: -1 is below 0"},
+		{"weight", upstream.BackendConfig{URL: "http://a:1", Weight: -1}, "weight: -1 is not within 1 and 65535"},
+		{"limits", upstream.BackendConfig{URL: "http://a:1", Limit: upstream.LimitConfig{Soft: 3, Hard: 2}}, "limit: soft (3) is above hard (2), so it would never matter"},
+		{"queue", upstream.QueueConfig{Length: new(-1), Wait: zero}, "length: must be 0 or more\nwait: must be above 0; length: 0 is no queue"},
 		{"no check", upstream.HealthConfig{}, ""},
 		{
 			"check",

@@ -18,6 +18,8 @@ const (
 	DefaultConnect        = time.Second
 	DefaultResponseHeader = 30 * time.Second
 	DefaultIdle           = 60 * time.Second
+	DefaultSlowStart      = 10 * time.Second
+	DefaultQueueWait      = 250 * time.Millisecond
 )
 
 // Schemes of a backend's URL.
@@ -36,10 +38,39 @@ func (c BackendConfig) Validate() error {
 	case strings.HasPrefix(c.URL, schemeH2C+":"):
 		err = errors.Join(err, errors.New("proxy_protocol: a connection of h2c carries the requests of many clients, and a PROXY header names one"))
 	}
-	if c.Weight < 0 {
-		err = errors.Join(err, fmt.Errorf("weight: %d is below 0", c.Weight))
+	if c.Weight < 0 || c.Weight > maxWeight {
+		err = errors.Join(err, fmt.Errorf("weight: %d is not within 1 and %d", c.Weight, maxWeight))
+	}
+	if bad := c.Limit.Validate(); bad != nil {
+		err = errors.Join(err, fmt.Errorf("limit: %w", bad))
 	}
 	return err
+}
+
+// maxWeight keeps sums and products of weights far from their type's end.
+const maxWeight = 1<<16 - 1
+
+// Validate reports every problem in c.
+func (c LimitConfig) Validate() error {
+	switch {
+	case c.Soft < 0 || c.Hard < 0:
+		return errors.New("soft and hard must be 1 or more")
+	case c.Hard > 0 && c.Soft > c.Hard:
+		return fmt.Errorf("soft (%d) is above hard (%d), so it would never matter", c.Soft, c.Hard)
+	}
+	return nil
+}
+
+// Validate reports every problem in c.
+func (c QueueConfig) Validate() error {
+	var errs []error
+	if c.Length != nil && *c.Length < 0 {
+		errs = append(errs, errors.New("length: must be 0 or more"))
+	}
+	if c.Wait != nil && *c.Wait <= 0 {
+		errs = append(errs, errors.New("wait: must be above 0; length: 0 is no queue"))
+	}
+	return errors.Join(errs...)
 }
 
 // parse returns the URL of c, which names a scheme, a host and a port alone.

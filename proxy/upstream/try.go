@@ -11,20 +11,26 @@ import (
 	"anyedge/internal/message"
 )
 
-// RoundTrip asks healthy backends until one answers. After a try that sent
+// RoundTrip is Serve of a request that nothing more is known of.
+func (p *Pool) RoundTrip(ctx context.Context, r *message.Request) (*message.Response, error) {
+	return p.Serve(ctx, r, nil)
+}
+
+// Serve asks healthy backends until one answers. After a try that sent
 // nothing the next backend is asked, never the same twice; after one that may
 // have been executed an idempotent request gets one more try, unless what
 // failed was time. The error is a [*message.TryError]; it wraps [ErrNoBackend]
-// when no backend is healthy or none took a byte.
-func (p *Pool) RoundTrip(ctx context.Context, r *message.Request) (*message.Response, error) {
+// when no backend is healthy or none took a byte, and [ErrBusy] when all are at
+// their limits.
+func (p *Pool) Serve(ctx context.Context, r *message.Request, who Asker) (*message.Response, error) {
 	var (
 		tried  []*backend
 		failed error // the try that got farthest
 	)
 	for {
-		b := p.pick(tried)
-		if b == nil {
-			return nil, p.exhausted(failed)
+		b, err := p.take(ctx, r, who, tried)
+		if err != nil {
+			return nil, p.exhausted(failed, err)
 		}
 		resp, err := p.try(ctx, b, r)
 		if err == nil {
@@ -42,13 +48,14 @@ func (p *Pool) RoundTrip(ctx context.Context, r *message.Request) (*message.Resp
 	}
 }
 
-// exhausted returns the error of a request that nobody is left to take.
-func (p *Pool) exhausted(failed error) error {
+// exhausted returns the error of a request that nobody is left to take: why, and
+// the try that got farthest before, if any.
+func (p *Pool) exhausted(failed, why error) error {
 	switch {
 	case failed == nil:
-		return &message.TryError{Sent: message.NothingSent, To: p.service, Err: ErrNoBackend}
+		return &message.TryError{Sent: message.NothingSent, To: p.service, Err: why}
 	case message.SentBy(failed) == message.NothingSent:
-		return &message.TryError{Sent: message.NothingSent, To: p.service, Err: fmt.Errorf("%w: %w", ErrNoBackend, failed)}
+		return &message.TryError{Sent: message.NothingSent, To: p.service, Err: fmt.Errorf("%w: %w", why, failed)}
 	}
 	return failed
 }
@@ -64,20 +71,42 @@ func mayRepeat(r *message.Request, sent message.Sent, before, err error) bool {
 		r.Idempotent() && r.Protocol == "" && replayable(r) && !errors.Is(err, ErrTimeout)
 }
 
-// try asks one backend. A response counts as under way until it is closed.
+// try asks a backend that the request was counted at. A response counts as under
+// way until it is closed.
 func (p *Pool) try(ctx context.Context, b *backend, r *message.Request) (*message.Response, error) {
-	b.active.Add(1)
 	b.total.Add(1)
-	release := func() { b.active.Add(-1) }
+	r.Asked = b.name
+	var began int64
+	if p.timed() {
+		began = p.now()
+	}
 	resp, err := b.client.RoundTrip(ctx, r)
+	if p.timed() && ctx.Err() == nil {
+		p.time(b, began, resp)
+	}
 	if err != nil {
-		release()
+		p.release(b)
 		return nil, p.failed(ctx, b, err)
 	}
 	if b.misses.Load() != 0 {
 		b.misses.Store(0)
 	}
-	return hold(resp, release), nil
+	p.heard(b, resp.Header)
+	return p.hold(b, r, resp), nil
+}
+
+// timed reports whether the time to an answer matters.
+func (p *Pool) timed() bool { return p.balance.way == balanceEWMA }
+
+// time files how long b took since began; resp is nil when no answer came.
+func (p *Pool) time(b *backend, began int64, resp *message.Response) {
+	now := p.now()
+	took := time.Duration(now - began)
+	if resp == nil || resp.Status >= 500 {
+		b.latency.failed(now, took)
+	} else {
+		b.latency.observe(now, took)
+	}
 }
 
 // failed names the backend in a try's error, and suspects the backend when it
@@ -86,7 +115,7 @@ func (p *Pool) failed(ctx context.Context, b *backend, err error) error {
 	if ctx.Err() == nil {
 		b.failed.Add(1)
 	}
-	t := &message.TryError{Sent: message.SentBy(err), To: b.cfg.Name, Err: err}
+	t := &message.TryError{Sent: message.SentBy(err), To: b.name, Err: err}
 	if inner, ok := err.(*message.TryError); ok { //nolint:errorlint // only the outermost one is replaced
 		t.Err = inner.Err
 	}
@@ -96,11 +125,8 @@ func (p *Pool) failed(ctx context.Context, b *backend, err error) error {
 	if t.Sent == message.NothingSent && unreachable(err, b.misses.Add) {
 		if b.health.suspect(time.Now(), err) {
 			p.refresh()
-			p.log.Warn("backend suspect", "backend", b.cfg.Name, "err", reason(err))
-			select {
-			case b.wake <- struct{}{}:
-			default:
-			}
+			p.log.Warn("backend suspect", "backend", b.name, "err", reason(err))
+			signal(b.wake)
 		}
 	}
 	return t
