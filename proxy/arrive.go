@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"anyedge/proxy/certs"
 	"anyedge/proxy/proxyproto"
 	"anyedge/proxy/wire"
 )
@@ -194,6 +195,10 @@ func handshakeRule(err error) Rule {
 		return RuleArrival
 	case gone(err):
 		return RuleGone
+	case errors.Is(err, certs.ErrClientCertificate), strings.Contains(text, "client didn't provide a certificate"):
+		return RuleClientCert
+	case strings.Contains(text, "no certificates configured"):
+		return RuleServerName
 	case strings.HasPrefix(text, "remote error: "):
 		return RuleAlert
 	case strings.Contains(text, "unsupported versions"):

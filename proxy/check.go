@@ -34,6 +34,19 @@ func (e *Exchange) check() *message.Response {
 	return nil
 }
 
+// misdirected refuses a request for a host that its connection was not made for
+// (RFC 9110 section 7.4): the client asked for another name, and the certificate
+// that it got is not good for this one. A browser asks again on a connection of
+// its own.
+func (e *Exchange) misdirected(l *listener) *message.Response {
+	s := e.req.Secure
+	if s == nil || s.ServerName == "" || s.ServerName == e.host.host || l.covers(s.ServerName, e.host.host) {
+		return nil
+	}
+	l.gate.refusals.add(RuleMisdirected)
+	return e.refuse(421, "the connection was made for "+strconv.QuoteToASCII(cutText(s.ServerName))+", whose certificate is not good for this host")
+}
+
 // routeOn finds the service of a request through l.
 func (e *Exchange) routeOn(l *listener) *message.Response {
 	if l.cfg.Private {

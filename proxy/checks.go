@@ -59,7 +59,7 @@ func (c *CertificateCheck) files(certFile, keyFile string, now time.Time) {
 		return
 	}
 	c.NotAfter = leaf.NotAfter
-	const renew = "renew it, then: systemctl reload edged"
+	const renew = "renew it: edged reads the files again when they change"
 	switch {
 	case now.After(leaf.NotAfter):
 		c.Err, c.Hint = fmt.Errorf("expired on %s", day(leaf.NotAfter)), renew

@@ -27,9 +27,23 @@ type ListenerConfig struct {
 
 // TLSConfig says how a listener terminates TLS.
 type TLSConfig struct {
-	Certificates []string `json:"certificates" yaml:"certificates"`                                        // names of `certificates:` entries; chosen by SNI, the first is the default
-	MinVersion   string   `json:"min_version,omitempty" yaml:"min_version" jsonschema:"enum=1.2,enum=1.3"` // oldest TLS version accepted; default "1.2"
+	Certificates []string `json:"certificates" yaml:"certificates"`                                                          // names of `certificates:` entries; chosen by SNI, the first is the default
+	MinVersion   string   `json:"min_version,omitempty" yaml:"min_version" jsonschema:"enum=1.2,enum=1.3"`                   // oldest TLS version accepted; default "1.2"
+	UnknownNames string   `json:"unknown_names,omitempty" yaml:"unknown_names" jsonschema:"enum=default,enum=refuse"`        // clients that ask for a name that no certificate has, or for none: default = they get the first certificate; refuse = the handshake fails; default "default"
+	ClientAuth   string   `json:"client_auth,omitempty" yaml:"client_auth" jsonschema:"enum=none,enum=request,enum=require"` // client certificates: request = one that is shown must be signed by client_ca; require = the same, and without one the handshake fails. Backends get it in Client-Cert (RFC 9440); default none
+	ClientCA     []string `json:"client_ca,omitempty" yaml:"client_ca"`                                                      // PEM files of the CAs whose client certificates count; watched
 }
+
+// terms are what c says, in the words of package certs.
+func (c TLSConfig) terms() certs.Terms {
+	return certs.Terms{
+		Certificates: c.Certificates, MinVersion: c.MinVersion,
+		UnknownNames: c.UnknownNames, ClientAuth: c.ClientAuth, ClientCA: c.ClientCA,
+	}
+}
+
+// Validate reports every problem in c that can be seen without reading files.
+func (c TLSConfig) Validate() error { return c.terms().Validate() }
 
 // ListenerLimits bound what one client can make a listener hold.
 type ListenerLimits struct {

@@ -84,6 +84,9 @@ func (p *Proxy) begin(l *listener, r *message.Request) *Exchange {
 	client := clientOf(peer, r.Header, l.cfg.TrustedProxies)
 	if !within(l.cfg.TrustedProxies, peer) {
 		removeForwarded(&r.Header)
+		if r.Secure != nil && r.Secure.ClientCert != "" {
+			r.Header.Add(fieldClientCert, r.Secure.ClientCert)
+		}
 	}
 	e := message.Part[Exchange](r.Arena)
 	e.proxy, e.req, e.client, e.origin, e.served = p, r, client, p.setup.Geo, p.setup.Geo
@@ -99,6 +102,9 @@ func (p *Proxy) begin(l *listener, r *message.Request) *Exchange {
 // served.
 func (e *Exchange) checked(ctx context.Context, l *listener) *message.Response {
 	if resp := e.check(); resp != nil {
+		return resp
+	}
+	if resp := e.misdirected(l); resp != nil {
 		return resp
 	}
 	if l.cfg.RedirectHTTPS {

@@ -26,6 +26,9 @@ const (
 	fieldFailed  = "Edge-Failed"  // an app got it and no answer came; how that was seen
 )
 
+// fieldClientCert names the certificate of a client to an app (RFC 9440).
+const fieldClientCert = "Client-Cert"
+
 const (
 	edgePrefix      = "edge-"
 	forwardedPrefix = "x-forwarded-"
@@ -88,6 +91,9 @@ func hasPrefix(name, prefix string) bool {
 	return true
 }
 
+// isName reports whether a field is called want (lower case), as hasPrefix sees it.
+func isName(name, want string) bool { return len(name) == len(want) && hasPrefix(name, want) }
+
 // removeEdge removes what only edges may say, and the announcement of it as a
 // trailer.
 func removeEdge(h *message.Header) {
@@ -107,7 +113,7 @@ func removeEdge(h *message.Header) {
 // removeForwarded removes what an untrusted client says of those before it.
 func removeForwarded(h *message.Header) {
 	h.DelFunc(func(name string) bool {
-		return hasPrefix(name, forwardedPrefix) || strings.EqualFold(name, "Forwarded")
+		return hasPrefix(name, forwardedPrefix) || strings.EqualFold(name, "Forwarded") || isName(name, "client-cert") || isName(name, "client-cert-chain")
 	})
 }
 

@@ -39,6 +39,7 @@ type listener struct {
 	protocols []string
 	tls       *tls.Config // of TCP; nil: plain text
 	quic      *tls.Config // of UDP; nil: no h3
+	covers    func(name, host string) bool
 	maxBody   message.Size
 	httpsPort uint16 // where redirect_https leads
 
@@ -123,14 +124,19 @@ func (l *listener) setTLS(certificates Certificates) error {
 	}
 	var err error
 	if len(alpn) > 0 {
-		if l.tls, err = certificates.TLSConfig(c.Certificates, c.MinVersion, alpn); err != nil {
+		if l.tls, err = certificates.TLSConfig(c.terms(), alpn); err != nil {
 			return err
 		}
 	}
 	if l.has(protoH3) {
 		// QUIC knows TLS 1.3 alone (RFC 9001 section 4.2).
-		l.quic, err = certificates.TLSConfig(c.Certificates, "1.3", []string{"h3"})
+		terms := c.terms()
+		terms.MinVersion = "1.3"
+		if l.quic, err = certificates.TLSConfig(terms, []string{"h3"}); err != nil {
+			return err
+		}
 	}
+	l.covers, err = certificates.Covers(c.terms())
 	return err
 }
 

@@ -221,8 +221,8 @@ func TestPublicListenersTakeNoCalls(t *testing.T) {
 	fra := f.start(t, "fra", proxy.Setup{Services: []proxy.ServiceConfig{only}, Listeners: []proxy.Listener{secure("https"), plain("http"), private()}})
 	f.plan("fra", steering.ShedPlan{})
 	for _, host := range []string{"nrt.shop.internal", "fra.shop.internal", "shop.internal"} {
-		for _, url := range []string{"http://shop.example/", "https://shop.example/"} {
-			if got := fra.get(t, url, "Host", host); got.Status != 404 {
+		for url, want := range map[string]int{"http://shop.example/": 404, "https://shop.example/": 421} {
+			if got := fra.get(t, url, "Host", host); got.Status != want {
 				t.Errorf("%s at %s: %d by %s", host, url, got.Status, got.Header.Get("Edge-Geo"))
 			}
 		}

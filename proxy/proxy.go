@@ -23,6 +23,7 @@ import (
 	"anyedge/internal/message"
 	"anyedge/internal/world"
 	"anyedge/proxy/admission"
+	"anyedge/proxy/certs"
 	"anyedge/replay"
 )
 
@@ -70,9 +71,12 @@ type Listener struct {
 
 // Certificates has the certificates that listeners name; proxy/certs is one.
 type Certificates interface {
-	// TLSConfig returns a server configuration that chooses among names by
-	// SNI. protos are the ALPN names to offer.
-	TLSConfig(names []string, minVersion string, protos []string) (*tls.Config, error)
+	// TLSConfig returns a server configuration for terms. protos are the ALPN
+	// names to offer.
+	TLSConfig(t certs.Terms, protos []string) (*tls.Config, error)
+	// Covers returns what tells whether a connection that asked for a name by SNI
+	// may carry requests for a host.
+	Covers(t certs.Terms) (func(name, host string) bool, error)
 }
 
 // A Fabric carries requests to other geos. A failed try is a

@@ -5,7 +5,7 @@ import "sync/atomic"
 // A Rule names why something was refused, or given up.
 type Rule string
 
-// The rules of what happens before a connection speaks HTTP.
+// The rules of a listener.
 const (
 	RuleConnections       Rule = "connections"        // more of them than the listener takes
 	RuleClientConnections Rule = "client_connections" // more of them than one client may have
@@ -18,7 +18,10 @@ const (
 	RuleCipher            Rule = "handshake_cipher"   // no cipher suite in common
 	RuleALPN              Rule = "handshake_alpn"     // no protocol in common
 	RuleAlert             Rule = "handshake_alert"    // the client did not like our certificate, most likely
+	RuleServerName        Rule = "handshake_name"     // no certificate for the name that the client asked for
+	RuleClientCert        Rule = "client_certificate" // none was shown, or one that does not count
 	RuleHandshake         Rule = "handshake_other"
+	RuleMisdirected       Rule = "misdirected" // a request for a host that its connection is not for
 )
 
 // The rules of a service's limits per client.
@@ -30,7 +33,8 @@ const (
 // rules are all those of a listener, in the order that they are shown.
 var rules = [...]Rule{
 	RuleConnections, RuleClientConnections, RuleHandshakes, RuleProxyHeader, RuleArrival,
-	RuleGone, RuleNotTLS, RuleVersion, RuleCipher, RuleALPN, RuleAlert, RuleHandshake,
+	RuleGone, RuleNotTLS, RuleVersion, RuleCipher, RuleALPN, RuleAlert, RuleServerName, RuleClientCert, RuleHandshake,
+	RuleMisdirected,
 }
 
 // refusals counts by rule.

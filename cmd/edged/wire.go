@@ -91,6 +91,9 @@ func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 	if n.certs, err = certs.New(cfg.Certificates, cfg.StateDir(), part(log, "certs")); err != nil {
 		return nil, err
 	}
+	if keys.ticket != nil {
+		n.certs.UseTicketKeys(keys.ticket)
+	}
 	if err := n.wireFabric(); err != nil {
 		return nil, err
 	}
@@ -145,6 +148,7 @@ type keys struct {
 	replay [32]byte
 	salt   [32]byte
 	l4     [32]byte
+	ticket func(epoch uint32) [32]byte // nil: no fleet, tickets are good for this process
 }
 
 // deriveKeys reads the fleet secret, if there is one.
@@ -167,6 +171,7 @@ func deriveKeys(cfg *configs.Config) (keys, error) {
 	reset := s.Key("quic-stateless-reset", 0)
 	return keys{
 		reset: &reset, replay: s.Key("replay-signature", 0), salt: s.Key("shed-salt", 0), l4: s.Key("l4-hash", 0),
+		ticket: func(epoch uint32) [32]byte { return s.Key("session-ticket", epoch) },
 	}, nil
 }
 
@@ -249,6 +254,7 @@ func (n *node) components(g *lifecycle.Group) {
 	if n.path != nil { // before the proxy: it stops after it
 		g.Add("l4", n.path)
 	}
+	g.Add("certs", n.certs)
 	g.Add("proxy", n.proxy)
 	if n.dns != nil {
 		g.Add("dns", n.dns)

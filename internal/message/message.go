@@ -61,6 +61,7 @@ type Request struct {
 	Peer     netip.AddrPort // who sent it to us, before trusted proxies are looked at
 	Local    netip.AddrPort // where it arrived
 	Received time.Time
+	Secure   *Secure // of its connection; nil: plain text
 
 	// Asked names the backend that a pool gave the request to last.
 	Asked string

@@ -3,8 +3,9 @@
 //
 // A [Store] owns every certificate of the configuration: read from PEM files,
 // or issued by a development CA that is kept under the state directory. It
-// makes the [tls.Config] of a listener; who listens is not its business, and it
-// starts no goroutine: [Store.Reload] is called by whoever learns of a change.
+// makes the [tls.Config] of a listener: what it presents, which clients'
+// certificates it takes, and whose session tickets. Who listens is not its
+// business. [Store.Run] watches files; [Store.Reload] reads them at once.
 package certs
 
 import (
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,20 +25,25 @@ import (
 type Store struct {
 	log     *slog.Logger
 	ca      *devCA // nil: nothing is self-signed
-	entries map[string]*entry
+	tickets *ticketer
+	entries map[string]*entry // not changed after New
+
+	mu      sync.Mutex           // one reads files at a time; guards readings and what follows
+	clients map[string]*clientCA // by files
 }
 
 // An entry is one configured certificate and what was last loaded for it.
 type entry struct {
 	cfg  Config
 	cert atomic.Pointer[certificate]
+	read reading // guarded by the store's mu
 }
 
 // New loads every certificate. Certificates whose configuration is
 // self-signed need stateDir, where the development CA is made once. Every
 // problem is reported, each with its certificate's name.
 func New(cfgs []Config, stateDir string, log *slog.Logger) (*Store, error) {
-	s := &Store{log: log, entries: make(map[string]*entry, len(cfgs))}
+	s := &Store{log: log, entries: make(map[string]*entry, len(cfgs)), tickets: processTickets(), clients: map[string]*clientCA{}}
 	var errs []error
 	for _, c := range cfgs {
 		if err := c.Validate(); err != nil {
@@ -74,21 +81,11 @@ func (s *Store) CAPath() string {
 	return s.ca.path
 }
 
-// Reload reads every file again and issues self-signed certificates anew. A
-// certificate that cannot be loaded keeps its last good one, and the error
-// says why.
-func (s *Store) Reload() error {
-	var errs []error
-	for name, e := range s.entries {
-		c, err := s.load(e.cfg)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("certificate %s: %w", name, err))
-			continue
-		}
-		e.cert.Store(c)
-		s.warn(name, c.leaf, time.Now())
-	}
-	return errors.Join(errs...)
+// UseTicketKeys makes session tickets ones that every store opens with the same
+// keys, one for each epoch of 12 hours. Without it a ticket is good in this process
+// alone. It comes before TLSConfig.
+func (s *Store) UseTicketKeys(derive func(epoch uint32) [32]byte) {
+	s.tickets = &ticketer{derive: derive, now: time.Now}
 }
 
 func (s *Store) load(c Config) (*certificate, error) {

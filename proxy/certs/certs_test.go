@@ -125,7 +125,7 @@ func TestChoiceBySNI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := s.TLSConfig(names, "", []string{"h2", "h1"})
+	cfg, err := s.TLSConfig(certs.Terms{Certificates: names}, []string{"h2", "h1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestChoiceByKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := s.TLSConfig([]string{"ec", "rsa"}, "1.2", nil)
+	cfg, err := s.TLSConfig(certs.Terms{Certificates: []string{"ec", "rsa"}, MinVersion: "1.2"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestTLSConfigVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := s.TLSConfig([]string{"main"}, "1.3", nil)
+	cfg, err := s.TLSConfig(certs.Terms{Certificates: []string{"main"}, MinVersion: "1.3"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestTLSConfigVersions(t *testing.T) {
 		{[]string{"main", "other"}, "", `certificate "other" is not configured`},
 		{[]string{"main"}, "1.1", `TLS version "1.1" is unknown: want 1.2 or 1.3`},
 	} {
-		if _, err := s.TLSConfig(tt.names, tt.version, nil); err == nil || err.Error() != tt.want {
+		if _, err := s.TLSConfig(certs.Terms{Certificates: tt.names, MinVersion: tt.version}, nil); err == nil || err.Error() != tt.want {
 			t.Errorf("%v %s: %v", tt.names, tt.version, err)
 		}
 	}
@@ -283,7 +283,7 @@ func TestReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := s.TLSConfig([]string{"main", "dev"}, "", nil)
+	cfg, err := s.TLSConfig(certs.Terms{Certificates: []string{"main", "dev"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

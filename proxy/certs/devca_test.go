@@ -56,7 +56,7 @@ func devStore(t *testing.T, dir string) (*certs.Store, *tls.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := s.TLSConfig([]string{"dev"}, "", []string{"h2", "h1"})
+	cfg, err := s.TLSConfig(certs.Terms{Certificates: []string{"dev"}}, []string{"h2", "h1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestOpenSSLHandshakes(t *testing.T) {
 	openssl := tool(t, "openssl")
 	s, cfg := devStore(t, t.TempDir())
 	port := serve(t, cfg)
-	strict, err := s.TLSConfig([]string{"dev"}, "1.3", nil)
+	strict, err := s.TLSConfig(certs.Terms{Certificates: []string{"dev"}, MinVersion: "1.3"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

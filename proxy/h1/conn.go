@@ -44,6 +44,7 @@ type conn struct {
 	nc          net.Conn
 	wire        *wire.Conn // nc, or what it is around
 	secure      bool
+	greeting    *message.Secure // what the TLS handshake said; nil: plain text
 	peer, local netip.AddrPort
 	in          reader
 	scan        headScan // of the head that is awaited
@@ -163,7 +164,11 @@ func (c *conn) step() bool {
 // handshake does that of TLS, if one is to be done.
 func (c *conn) handshake() bool {
 	t, ok := c.nc.(*tls.Conn)
-	if !ok || t.ConnectionState().HandshakeComplete {
+	if !ok {
+		return true
+	}
+	if state := t.ConnectionState(); state.HandshakeComplete {
+		c.greeting = message.SecureOf(state)
 		return true
 	}
 	c.expect(c.server.headerTimeout)
@@ -172,6 +177,7 @@ func (c *conn) handshake() bool {
 		c.server.log.Debug("TLS handshake failed", "peer", c.peer, "err", err)
 		return false
 	}
+	c.greeting = message.SecureOf(t.ConnectionState())
 	return c.nc.SetWriteDeadline(time.Time{}) == nil
 }
 
@@ -277,7 +283,7 @@ func (c *conn) request(h *head, a *answer) *message.Request {
 	req := &message.Request{
 		Version: message.HTTP1, Method: h.method, Scheme: "http", Authority: h.authority, Target: h.target,
 		Protocol: h.frame.protocol, Header: h.header,
-		Peer: c.peer, Local: c.local, Received: time.Now(),
+		Peer: c.peer, Local: c.local, Received: time.Now(), Secure: c.greeting,
 	}
 	if c.secure {
 		req.Scheme = "https"

@@ -38,7 +38,7 @@ type conn struct {
 	log    *slog.Logger
 
 	nc          net.Conn
-	secure      bool
+	secure      *message.Secure // nil: plain text
 	peer, local netip.AddrPort
 
 	// Of the goroutine that reads.
@@ -126,11 +126,11 @@ func (c *conn) finish(err, cause error) {
 func (c *conn) begin() error {
 	_ = c.nc.SetDeadline(time.Now().Add(c.server.headerTimeout))
 	if t, ok := c.nc.(*tls.Conn); ok {
-		c.secure = true
 		if err := t.HandshakeContext(c.server.base); err != nil {
 			c.server.log.Debug("TLS handshake failed", "peer", c.peer, "err", err)
 			return err
 		}
+		c.secure = message.SecureOf(t.ConnectionState())
 	}
 	c.br = bufio.NewReaderSize(c.nc, headerSize+maxFrame)
 	if got, err := c.br.Peek(len(preface)); err != nil || string(got) != preface {

@@ -133,8 +133,8 @@ func (c *conn) open(id uint32, end bool, got *fields) error {
 	if h != nil {
 		h.req.Arena = st.arena
 		h.req.Peer, h.req.Local, h.req.Received = c.peer, c.local, time.Now()
-		h.req.Scheme = "http"
-		if c.secure {
+		h.req.Scheme, h.req.Secure = "http", c.secure
+		if c.secure != nil {
 			h.req.Scheme = "https"
 		}
 	}

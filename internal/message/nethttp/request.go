@@ -27,7 +27,7 @@ func incoming(r *http.Request) *message.Request {
 		Received:  time.Now(),
 	}
 	if r.TLS != nil {
-		req.Scheme = "https"
+		req.Scheme, req.Secure = "https", message.SecureOf(*r.TLS)
 	}
 	req.Header.Del("Host") // beside the :authority of HTTP/2
 	req.Protocol = upgradeProtocol(r)
