@@ -22,6 +22,7 @@ var Table = map[string][]string{
 	"internal/lab":       {"configs", "fabric/identity", "internal/api", "internal/admin/client"},
 	"internal/lab/metal": {"bpf/pass", "fabric/identity", "internal/api", "internal/admin/client", "internal/lab", "internal/lab/netns"},
 	"internal/testpeer":  {"internal/lab"},
+	"internal/interop":   {"internal/lab"},
 
 	// configs takes their Config types only.
 	"configs": {
