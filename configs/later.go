@@ -33,7 +33,6 @@ var later = []string{
 	"services[].replay.cache",
 	"services[].replay.policies",
 	"admin.dashboard",
-	"log.access.fields",
 	"trace",
 }
 

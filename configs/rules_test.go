@@ -344,6 +344,7 @@ func TestRules(t *testing.T) {
 		{"target", "overload: {target: 85}\n", []string{`error: overload.target: got 85, want a number between 0.1 and 0.95 (85% is 0.85)`}},
 
 		{"socket", "admin: {socket: /" + strings.Repeat("x", 107) + "}\n", []string{`error: admin.socket: the path has 108 bytes; a unix socket's has at most 107`}},
+		{"access log fields", "log: {access: {fields: [bytes, latency]}}\n", []string{`error: log.access: fields[1]: "latency" is no field of the access log; there are bytes, bytes_in, duration_ms, first_byte_ms, wait_ms, queue_ms, backend_ms, version, geo, entry, backend, tries, hop, replay, shed, failover, listener, peer, local, tls_version, tls_resumed, server_name, user_agent, referer`}},
 		{"access log", "log: {access: {always_on_status: [6xx, 5xx, '404']}}\n", []string{`error: log.access.always_on_status[0]: "6xx" is no class of statuses: want one like 5xx or 404`}},
 
 		{

@@ -30,10 +30,10 @@ func answer(status int, text string, fields ...message.Field) *message.Response 
 	return resp
 }
 
-// refuse is an error of this edge's own; its reason goes to the client and the
-// log.
-func (e *Exchange) refuse(status int, reason string, fields ...message.Field) *message.Response {
-	e.served = e.proxy.setup.Geo
+// refuse is an error of this edge's own, by a rule; its reason goes to the client
+// and the log.
+func (e *Exchange) refuse(status int, rule Rule, reason string, fields ...message.Field) *message.Response {
+	e.served, e.rule = e.proxy.setup.Geo, rule
 	e.record.err, e.record.answered = reason, false
 	return answer(status, reason+"\n", fields...)
 }
@@ -49,6 +49,10 @@ func (e *Exchange) deliver(resp *message.Response, l *listener) *message.Respons
 	removeEdge(&resp.Header)
 	if e.code != "" {
 		resp.Header.Add(replay.FieldError, string(e.code))
+	}
+	if e.rule != "" {
+		resp.Header.Set(fieldStatus, e.rule.status())
+		resp.Header.Set(fieldRequest, e.id.String())
 	}
 	resp.Header.Set(fieldGeo, e.served)
 	if e.served != e.origin {

@@ -28,6 +28,11 @@ func (e *edge) refused(listener string, rule proxy.Rule) int {
 			}
 		}
 	}
+	for _, r := range e.Refused() {
+		if r.Listener == listener && r.Rule == rule {
+			return int(r.Count)
+		}
+	}
 	return -1
 }
 

@@ -16,20 +16,20 @@ func (e *Exchange) check() *message.Response {
 	r := e.req
 	host, err := parseAuthority(r.Authority)
 	if err != nil {
-		return e.refuse(400, err.Error())
+		return e.refuse(400, RuleRequest, err.Error())
 	}
 	e.host = host
 	switch {
 	case !message.IsToken(r.Method):
-		return e.refuse(400, "the method is no token")
+		return e.refuse(400, RuleRequest, "the method is no token")
 	case r.Method == "TRACE":
-		return answer(405, "TRACE is not allowed here\n", message.Field{Name: "Allow", Value: allowed})
+		return e.refuse(405, RuleRequest, "TRACE is not allowed here", message.Field{Name: "Allow", Value: allowed})
 	case r.Method == "CONNECT" && r.Protocol == "":
-		return e.refuse(501, "CONNECT: this is no forward proxy")
+		return e.refuse(501, RuleRequest, "CONNECT: this is no forward proxy")
 	case r.Target == "*" && r.Method == "OPTIONS":
 		return nil
 	case !strings.HasPrefix(r.Target, "/") || strings.ContainsAny(r.Target, "# \t\r\n\x00"):
-		return e.refuse(400, errBadTarget.Error())
+		return e.refuse(400, RuleRequest, errBadTarget.Error())
 	}
 	return nil
 }
@@ -43,8 +43,7 @@ func (e *Exchange) misdirected(l *listener) *message.Response {
 	if s == nil || s.ServerName == "" || s.ServerName == e.host.host || l.covers(s.ServerName, e.host.host) {
 		return nil
 	}
-	l.gate.refusals.add(RuleMisdirected)
-	return e.refuse(421, "the connection was made for "+strconv.QuoteToASCII(cutText(s.ServerName))+", whose certificate is not good for this host")
+	return e.refuse(421, RuleMisdirected, "the connection was made for "+strconv.QuoteToASCII(cutText(s.ServerName))+", whose certificate is not good for this host")
 }
 
 // routeOn finds the service of a request through l.
@@ -62,18 +61,18 @@ func (e *Exchange) route(t *table) *message.Response {
 	raw := e.req.Path()
 	path, err := normalise(raw)
 	if err != nil {
-		return e.refuse(400, err.Error())
+		return e.refuse(400, RuleRequest, err.Error())
 	}
 	s, known := t.find(e.host.host, path)
 	switch {
 	case !known:
-		return e.refuse(404, "no service here has the host "+strconv.QuoteToASCII(cutText(e.host.host)))
+		return e.refuse(404, RuleUnrouted, "no service here has the host "+strconv.QuoteToASCII(cutText(e.host.host)))
 	case s == nil:
-		return e.refuse(404, "no service of the host "+strconv.QuoteToASCII(cutText(e.host.host))+" has this path")
+		return e.refuse(404, RuleUnrouted, "no service of the host "+strconv.QuoteToASCII(cutText(e.host.host))+" has this path")
 	}
 	if path != raw {
 		if other, _ := t.find(e.host.host, raw); other != s {
-			return e.refuse(400, "the path is not in its normal form, and its normal form belongs to another service")
+			return e.refuse(400, RuleRequest, "the path is not in its normal form, and its normal form belongs to another service")
 		}
 	}
 	e.service = s

@@ -70,23 +70,23 @@ func (e *Exchange) ofClient() *message.Response {
 	if c.concurrent != nil {
 		if !c.concurrent.Take(client) {
 			c.tooMany.Add(1)
-			return e.tooMuch(fmt.Sprintf("more than %d requests of one client at once", e.service.cfg.Limits.ConcurrentPerIP), time.Second)
+			return e.tooMuch(RuleClientConcurrent, fmt.Sprintf("more than %d requests of one client at once", e.service.cfg.Limits.ConcurrentPerIP), time.Second)
 		}
 		e.record.atEnd(func() { c.concurrent.Give(client) })
 	}
 	if c.rate != nil {
 		if wait := c.rate.Allow(time.Now(), client); wait > 0 {
 			c.tooOften.Add(1)
-			return e.tooMuch(fmt.Sprintf("more than %g requests/s of one client", e.service.cfg.Limits.RPSPerIP), wait)
+			return e.tooMuch(RuleClientRate, fmt.Sprintf("more than %g requests/s of one client", e.service.cfg.Limits.RPSPerIP), wait)
 		}
 	}
 	return nil
 }
 
 // tooMuch asks a client to come again later (RFC 6585 section 4).
-func (e *Exchange) tooMuch(why string, wait time.Duration) *message.Response {
+func (e *Exchange) tooMuch(rule Rule, why string, wait time.Duration) *message.Response {
 	seconds := int(math.Ceil(wait.Seconds()))
-	return e.refuse(429, why, message.Field{Name: "Retry-After", Value: strconv.Itoa(seconds)})
+	return e.refuse(429, rule, why, message.Field{Name: "Retry-After", Value: strconv.Itoa(seconds)})
 }
 
 // refused returns what the limits refused, by rule.

@@ -81,10 +81,11 @@ type LogConfig struct {
 	Access AccessLogConfig `json:"access,omitzero" yaml:"access"`                                                       // which requests are logged
 }
 
-// AccessLogConfig chooses the requests that are logged.
+// AccessLogConfig chooses the requests that are logged, and what is.
 type AccessLogConfig struct {
 	Sample         *float64 `json:"sample,omitempty" yaml:"sample" jsonschema:"minimum=0,maximum=1"` // share of requests; default 1
 	AlwaysOnStatus []string `json:"always_on_status,omitempty" yaml:"always_on_status"`              // classes that are logged whatever the sample: "5xx"
+	Fields         []string `json:"fields,omitempty" yaml:"fields"`                                  // what a line has besides id, method, host, path, status, client and service, and rule, error and why where there are; docs/observing.md lists them; default those that it marks
 }
 
 // CertificateConfig is one entry of `certificates:`.

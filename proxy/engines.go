@@ -38,7 +38,7 @@ func (l *listener) newEngines() engines {
 	limits := l.cfg.Limits
 	var e engines
 	if l.has(protoH1) {
-		c := h1.Config{HeaderTimeout: h1.DefaultHeaderTimeout}
+		c := h1.Config{HeaderTimeout: h1.DefaultHeaderTimeout, Refused: l.refusedBy(protoH1)}
 		if limits.Header != nil {
 			c.Header = *limits.Header
 		}

@@ -17,9 +17,11 @@ import (
 // sent, what was decided about it and why. It belongs to the goroutine that
 // serves the request; what ends with the answer's content is in its record.
 type Exchange struct {
-	proxy   *Proxy
-	service *service // nil until routed
-	call    *call    // nil unless it came through a private listener
+	proxy    *Proxy
+	id       requestID
+	listener string   // by name
+	service  *service // nil until routed
+	call     *call    // nil unless it came through a private listener
 
 	// req is what the client sent, without what only edges may say and what an
 	// untrusted client says of others. Every try starts from it.
@@ -39,6 +41,7 @@ type Exchange struct {
 	served  string   // geo whose answer goes to the client
 	reasons []string
 	backend string      // local backend asked last
+	rule    Rule        // by which the answer is an error of this edge's own; "" for none
 	code    replay.Code // of the replay error that is the answer; "" for none
 
 	alone    bool        // every other geo was asked
@@ -90,6 +93,7 @@ func (p *Proxy) begin(l *listener, r *message.Request) *Exchange {
 	}
 	e := message.Part[Exchange](r.Arena)
 	e.proxy, e.req, e.client, e.origin, e.served = p, r, client, p.setup.Geo, p.setup.Geo
+	e.id, e.listener = newID(), l.cfg.Name
 	e.visited = e.room[:0]
 	e.record.start = r.Received
 	if e.record.start.IsZero() {
@@ -188,14 +192,14 @@ func (e *Exchange) limit(most message.Size) *message.Response {
 	b.Limit(0)
 	src, err := b.Open()
 	if err != nil {
-		return e.refuse(400, "the request content was read before: "+err.Error())
+		return e.refuse(400, RuleBodyBroke, "the request content was read before: "+err.Error())
 	}
 	e.req.Body = message.NewBody(&limited{src: src, body: b, left: int64(most), over: &e.tooLarge}, -1, keep, b.Trailer)
 	return nil
 }
 
 func (e *Exchange) over(most message.Size) *message.Response {
-	return e.refuse(413, "request content is over the limit of "+most.String())
+	return e.refuse(413, RuleBodySize, "request content is over the limit of "+most.String())
 }
 
 // limited is content that fails once it is longer than it may be.
@@ -222,6 +226,22 @@ func (l *limited) Read(p []byte) (int, error) {
 
 // Close closes the client's content.
 func (l *limited) Close() error { return l.body.Close() }
+
+// serviceName is "" until the request is routed.
+func (e *Exchange) serviceName() string {
+	if e.service == nil {
+		return ""
+	}
+	return e.service.cfg.Name
+}
+
+// received is how much content the client has sent, in bytes.
+func (e *Exchange) received() int64 {
+	if e.req.Body == nil {
+		return 0
+	}
+	return e.req.Body.Received()
+}
 
 // explain returns the reasons in one line.
 func (e *Exchange) explain() string { return strings.Join(e.reasons, "; ") }

@@ -85,6 +85,7 @@ func (p *Proxy) beginForeign(in inbound, r *message.Request) *Exchange {
 	if in.hop == hopReplay {
 		e.source, e.failed = r.Header.Get(replay.FieldSource), r.Header.Get(replay.FieldFailed)
 	}
+	e.id, e.listener = in.id, FromFabric
 	e.record.start = time.Now()
 	e.req = r.Clone()
 	e.req.Peer, e.req.Scheme, e.req.Version = in.client, in.proto, in.version
@@ -122,5 +123,5 @@ func (e *Exchange) serveForeign(ctx context.Context) *message.Response {
 // busy refuses a request of another geo; nothing was executed.
 func (e *Exchange) busy(reason string) *message.Response {
 	e.record.declined = true
-	return e.refuse(503, "busy: "+reason, message.Field{Name: fieldBusy, Value: reason}, retryAfter())
+	return e.refuse(503, RuleBusy, "busy: "+reason, message.Field{Name: fieldBusy, Value: reason}, retryAfter())
 }

@@ -14,6 +14,8 @@ import (
 const (
 	fieldGeo     = "Edge-Geo"     // to the app: where it runs; in an answer: who served
 	fieldEntry   = "Edge-Entry"   // in an answer: where the client came in, when another geo served
+	fieldStatus  = "Proxy-Status" // in an error of the edge's own: why (RFC 9209)
+	fieldRequest = "Edge-Request" // in such an answer, and over the fabric: the request's id
 	fieldHop     = "Edge-Hop"     // over the fabric: why it was sent
 	fieldVisited = "Edge-Visited" // geos that handled it, the client's first
 	fieldClient  = "Edge-Client"  // ADDR:PORT that connected to the first edge

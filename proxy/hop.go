@@ -28,6 +28,7 @@ func (e busyError) Error() string { return "busy: " + e.reason }
 
 // relay has another geo serve the request. A refusal counts as nothing sent.
 func (e *Exchange) relay(ctx context.Context, geo string, out outbound) (*message.Response, error) {
+	asked := time.Now()
 	resp, err := e.proxy.setup.Fabric.RoundTrip(ctx, geo, e.hopRequest(out))
 	if err != nil {
 		return nil, fmt.Errorf("geo %s: %w", geo, err)
@@ -49,12 +50,12 @@ func (e *Exchange) relay(ctx context.Context, geo string, out outbound) (*messag
 		}
 		return nil, &message.TryError{Sent: message.MaybeExecuted, To: "geo " + geo, Err: err}
 	}
-	e.served = geo
+	e.served, e.rule = geo, ""
 	if by := resp.Header.Get(fieldGeo); world.CheckName(by) == nil {
 		e.served = by
 	}
 	e.handled(geo)
-	e.record.answered = true
+	e.record.answered, e.record.asked, e.record.heard = true, asked, time.Now()
 	resp.Header = resp.Header.Clone()
 	return resp, nil
 }
@@ -67,6 +68,7 @@ func (e *Exchange) hopRequest(out outbound) *message.Request {
 	visited := append([]string{e.origin}, without(e.visited, e.origin)...)
 	h := &r.Header
 	h.Add(fieldHop, string(out.hop))
+	h.Add(fieldRequest, e.id.String())
 	h.Add(fieldVisited, strings.Join(visited, ", "))
 	h.Add(fieldClient, r.Peer.String())
 	h.Add(fieldProto, r.Scheme)
@@ -100,6 +102,7 @@ type inbound struct {
 	proto   string
 	version message.Version
 	service string
+	id      requestID
 	want    float64
 	urgent  bool
 }
@@ -134,6 +137,9 @@ func parseInbound(h message.Header, from string) (inbound, error) {
 		errs = append(errs, bad(fieldVersion))
 	}
 	in.service = h.Joined(fieldService)
+	if in.id, ok = parseID(h.Joined(fieldRequest)); !ok { // of an edge that does not tell
+		in.id = newID()
+	}
 	if want := h.Joined(fieldWant); want != "" {
 		if in.want, in.urgent, ok = parseWant(want); !ok {
 			errs = append(errs, bad(fieldWant))

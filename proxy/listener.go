@@ -43,7 +43,9 @@ type listener struct {
 	maxBody   message.Size
 	httpsPort uint16 // where redirect_https leads
 
-	gate    *gate
+	gate       *gate
+	complaints ration // lines about requests that engines refuse
+
 	engines engines
 
 	bound atomic.Pointer[[]netip.AddrPort] // nil while it does not accept
@@ -59,7 +61,7 @@ type listener struct {
 // newListener checks a listener's configuration and compiles its routes.
 func (p *Proxy) newListener(l Listener) (*listener, error) {
 	c := l.Config
-	one := &listener{cfg: c, addresses: l.Addresses, proxy: p, log: p.log.With("listener", c.Name), maxBody: DefaultMaxBody, gate: newGate(c)}
+	one := &listener{cfg: c, addresses: l.Addresses, proxy: p, log: p.log.With("listener", c.Name), maxBody: DefaultMaxBody, gate: newGate(c), complaints: ration{burst: refusalLines, rate: refusalRate}}
 	if c.Limits.Body != nil {
 		one.maxBody = *c.Limits.Body
 	}

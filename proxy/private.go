@@ -55,16 +55,16 @@ func (e *Exchange) routeCall(l *listener) *message.Response {
 	s := e.proxy.byName[serviceName]
 	switch {
 	case !l.knows(e.req.Peer.Addr()):
-		return e.refuse(403, "this listener is for the apps of geo "+e.proxy.setup.Geo+" alone: a private, link-local or loopback address, or one of this machine's own")
+		return e.refuse(403, RulePrivate, "this listener is for the apps of geo "+e.proxy.setup.Geo+" alone: a private, link-local or loopback address, or one of this machine's own")
 	case !ours:
-		return e.refuse(421, "the host "+host+" is not served here: this listener takes SERVICE.internal and GEO.SERVICE.internal")
+		return e.refuse(421, RuleUnrouted, "the host "+host+" is not served here: this listener takes SERVICE.internal and GEO.SERVICE.internal")
 	case s == nil || !s.on(l.cfg.Name):
-		return e.refuse(404, "the host "+host+": no service here has this name")
+		return e.refuse(404, RuleUnrouted, "the host "+host+": no service here has this name")
 	case !slices.Contains(e.proxy.geos(), geo):
-		return e.refuse(404, "the host "+host+": no geo has this name")
+		return e.refuse(404, RuleUnrouted, "the host "+host+": no geo has this name")
 	}
 	if _, err := normalise(e.req.Path()); err != nil {
-		return e.refuse(400, err.Error())
+		return e.refuse(400, RuleRequest, err.Error())
 	}
 	e.service = s
 	if n := viaEdges(e.req.Header); n >= maxVia {

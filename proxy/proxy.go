@@ -93,6 +93,8 @@ type Proxy struct {
 	signer *replay.Signer
 	access *accessLog
 
+	refused tally
+
 	services  []*service
 	byName    map[string]*service
 	listeners []*listener

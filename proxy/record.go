@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,13 +16,18 @@ import (
 
 // A record is what the access log and the statistics will say of an exchange.
 type record struct {
-	start    time.Time
-	answered bool   // an app made the answer, here or elsewhere
-	declined bool   // another geo's request that this one has no room for
-	err      string // why the answer is an error
-	shed     string // geo that served it because this one is overloaded
-	failover string // geo that served it because no backend here did
-	replay   string // geo that served it because an app asked for it
+	// When it came, when the backend or geo that answered was asked, when that
+	// answered, and when the answer was ready for the client. Zero: not yet.
+	start, asked, heard, first time.Time
+
+	queued   time.Duration // for a backend of this geo
+	tries    int           // of backends of this geo
+	answered bool          // an app made the answer, here or elsewhere
+	declined bool          // another geo's request that this one has no room for
+	err      string        // why the answer is an error
+	shed     string        // geo that served it because this one is overloaded
+	failover string        // geo that served it because no backend here did
+	replay   string        // geo that served it because an app asked for it
 
 	bytes  atomic.Int64           // of content sent to the client
 	broke  atomic.Pointer[string] // how the content ended, if not well
@@ -41,13 +45,19 @@ func (r *record) atEnd(f func()) { r.ending = append(r.ending, f) }
 
 // watch makes the end of resp's content the end of the exchange.
 func (r *record) watch(e *Exchange, resp *message.Response) {
+	if r.first = r.heard; !r.answered || r.first.IsZero() {
+		r.first = time.Now()
+	}
 	if e.service != nil && !r.declined {
-		e.service.stats.observe(time.Now(), sample{
-			took:     time.Since(r.start),
+		e.service.stats.observe(r.first, sample{
+			took:     r.first.Sub(r.start),
 			answered: r.answered,
 			failed:   resp.Status >= 500,
 			moved:    r.shed != "" || r.failover != "",
 		})
+	}
+	if e.rule != "" {
+		e.proxy.refused.add(RefusedRequest{Listener: e.listener, Service: e.serviceName(), Rule: e.rule})
 	}
 	r.exchange, r.status = e, resp.Status
 	switch {
@@ -138,10 +148,11 @@ type accessLog struct {
 	log    *slog.Logger
 	sample float64
 	always [600]bool // by status
+	fields []LogField
 }
 
 func newAccessLog(c AccessLogConfig, log *slog.Logger) (*accessLog, error) {
-	a := &accessLog{log: log, sample: 1}
+	a := &accessLog{log: log, sample: 1, fields: logFields(c.Fields)}
 	if c.Sample != nil {
 		a.sample = *c.Sample
 	}
@@ -160,6 +171,9 @@ func newAccessLog(c AccessLogConfig, log *slog.Logger) (*accessLog, error) {
 			a.always[m] = true
 		}
 	}
+	if err := c.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("log.access: %w", err))
+	}
 	return a, errors.Join(errs...)
 }
 
@@ -169,48 +183,4 @@ func (a *accessLog) wants(status int) bool {
 		return true
 	}
 	return status < len(a.always) && a.always[status]
-}
-
-// write logs an exchange that has ended.
-func (a *accessLog) write(e *Exchange, status int, err string) {
-	if !a.wants(status) {
-		return
-	}
-	r := &e.record
-	attrs := []any{
-		slog.String("method", cutText(e.req.Method)),
-		slog.String("host", cutText(e.req.Authority)),
-		slog.String("path", cutText(e.req.Target)),
-		slog.Int("status", status),
-		slog.Int64("bytes", r.bytes.Load()),
-		slog.Float64("duration_ms", float64(time.Since(r.start).Microseconds())/1000),
-		slog.String("client", clientText(e.client)),
-		slog.String("version", e.req.Version.String()),
-		slog.String("geo", e.served),
-		slog.String("entry", e.origin),
-	}
-	if e.service != nil {
-		attrs = append(attrs, slog.String("service", e.service.cfg.Name))
-	}
-	for _, f := range []struct{ key, value string }{
-		{"backend", e.backend},
-		{"hop", string(e.hop)},
-		{"replay", r.replay},
-		{"shed", r.shed},
-		{"failover", r.failover},
-		{"error", err},
-		{"why", e.explain()},
-	} {
-		if f.value != "" {
-			attrs = append(attrs, slog.String(f.key, f.value))
-		}
-	}
-	a.log.Info("request", attrs...)
-}
-
-func clientText(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
 }

@@ -61,7 +61,7 @@ func (e *Exchange) replayError(err error) *message.Response {
 	}
 	e.code = r.Code
 	e.note("replay: " + r.Error())
-	resp := e.refuse(r.Status, r.Error())
+	resp := e.refuse(r.Status, RuleReplay, r.Error())
 	if r.Code == replay.NoCandidate {
 		resp.Header = append(resp.Header, retryAfter())
 	}

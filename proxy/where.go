@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +26,7 @@ const (
 // door says so or no backend here takes it. The answer may be an instruction.
 func (e *Exchange) first(ctx context.Context) *message.Response {
 	var d admission.Decision
-	now := time.Now()
+	now := e.record.start
 	if e.movable() {
 		d = e.proxy.door.Decide(now, e.service.cfg.Name, e.client)
 	} else {
@@ -86,14 +85,18 @@ func (e *Exchange) Alone() bool {
 // full is the answer when the door says that nobody has room.
 func (e *Exchange) full() *message.Response {
 	e.note("refused at the door: every geo is full")
-	return e.refuse(503, "every place that could serve this is full", retryAfter())
+	return e.refuse(503, RuleFull, "every place that could serve this is full", retryAfter())
 }
 
 // local has a local backend serve the request.
 func (e *Exchange) local(ctx context.Context) (*message.Response, error) {
 	r := e.backendRequest()
 	resp, err := e.service.pool.Serve(ctx, r, e)
-	e.backend = cmp.Or(r.Asked, e.backend)
+	if r.Tries > 0 {
+		e.backend, e.record.asked, e.record.heard = r.Asked, r.AskedAt, r.HeardAt
+		e.record.tries += r.Tries
+	}
+	e.record.queued += r.Queued
 	if err != nil && message.SentBy(err) == message.NothingSent {
 		return nil, err
 	}
@@ -102,7 +105,7 @@ func (e *Exchange) local(ctx context.Context) (*message.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.served = e.proxy.setup.Geo
+	e.served, e.rule = e.proxy.setup.Geo, ""
 	e.record.answered = true
 	e.fromBackend(resp)
 	return resp, nil
@@ -211,15 +214,17 @@ func (e *Exchange) fail(ctx context.Context, err error) *message.Response {
 	var resp *message.Response
 	switch {
 	case e.tooLarge.Load():
-		resp = e.refuse(413, errTooLarge.Error())
+		resp = e.refuse(413, RuleBodySize, errTooLarge.Error())
 	case e.broken():
-		resp = e.refuse(400, "the request content broke off")
+		resp = e.refuse(400, RuleBodyBroke, "the request content broke off")
 	case errors.Is(err, upstream.ErrTimeout) || errors.Is(err, context.DeadlineExceeded):
-		resp = e.refuse(504, "no answer in time")
+		resp = e.refuse(504, RuleTimeout, "no answer in time")
+	case errors.Is(err, upstream.ErrBusy):
+		resp = e.refuse(503, RuleBackendsFull, "every backend has as much as it may", retryAfter())
 	case message.SentBy(err) == message.NothingSent:
-		resp = e.refuse(503, "nobody can serve this now", retryAfter())
+		resp = e.refuse(503, RuleNoBackend, "nobody can serve this now", retryAfter())
 	default:
-		resp = e.refuse(502, "the answer could not be read")
+		resp = e.refuse(502, RuleBroken, "the answer could not be read")
 	}
 	if ctx.Err() == nil {
 		e.note(err.Error())

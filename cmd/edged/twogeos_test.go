@@ -110,7 +110,7 @@ func wantNoProtocol(t *testing.T, got reply) {
 	t.Helper()
 	for name := range got.header {
 		if strings.HasPrefix(name, "Replay-Geo") && name != "Replay-Geo-Error" ||
-			strings.HasPrefix(name, "Edge-") && name != "Edge-Geo" && name != "Edge-Entry" {
+			strings.HasPrefix(name, "Edge-") && name != "Edge-Geo" && name != "Edge-Entry" && name != "Edge-Request" {
 			t.Errorf("the client sees %s: %q", name, got.header[name])
 		}
 	}

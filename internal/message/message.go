@@ -63,8 +63,12 @@ type Request struct {
 	Received time.Time
 	Secure   *Secure // of its connection; nil: plain text
 
-	// Asked names the backend that a pool gave the request to last.
-	Asked string
+	// What a pool did with the request: how many backends it gave it to, and of the
+	// last of them the name, when it was asked and when that ended.
+	Tries            int
+	Asked            string
+	AskedAt, HeardAt time.Time
+	Queued           time.Duration // until a backend had room
 
 	// Inform takes an interim (1xx) answer for the client, other than 101. It
 	// may be called from one goroutine, before the final answer. nil: the

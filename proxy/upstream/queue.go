@@ -60,6 +60,8 @@ func (q *queue) place(s *set) int64 {
 // enqueue waits for a backend with room; a request under way is counted there.
 func (p *Pool) enqueue(ctx context.Context, r *message.Request, client netip.Addr) (*backend, error) {
 	q := &p.queue
+	began := time.Now()
+	defer func() { r.Queued += time.Since(began) }()
 	w := &waiter{r: r, client: client, given: make(chan *backend, 1)}
 	q.mu.Lock()
 	if int64(len(q.line)) >= q.place(p.set.Load()) {

@@ -75,14 +75,12 @@ func mayRepeat(r *message.Request, sent message.Sent, before, err error) bool {
 // way until it is closed.
 func (p *Pool) try(ctx context.Context, b *backend, r *message.Request) (*message.Response, error) {
 	b.total.Add(1)
-	r.Asked = b.name
-	var began int64
-	if p.timed() {
-		began = p.now()
-	}
+	r.Asked, r.AskedAt = b.name, time.Now()
+	r.Tries++
 	resp, err := b.client.RoundTrip(ctx, r)
+	r.HeardAt = time.Now()
 	if p.timed() && ctx.Err() == nil {
-		p.time(b, began, resp)
+		p.time(b, r, resp)
 	}
 	if err != nil {
 		p.release(b)
@@ -98,10 +96,9 @@ func (p *Pool) try(ctx context.Context, b *backend, r *message.Request) (*messag
 // timed reports whether the time to an answer matters.
 func (p *Pool) timed() bool { return p.balance.way == balanceEWMA }
 
-// time files how long b took since began; resp is nil when no answer came.
-func (p *Pool) time(b *backend, began int64, resp *message.Response) {
-	now := p.now()
-	took := time.Duration(now - began)
+// time files how long b took for r; resp is nil when no answer came.
+func (p *Pool) time(b *backend, r *message.Request, resp *message.Response) {
+	now, took := int64(r.HeardAt.Sub(p.began)), r.HeardAt.Sub(r.AskedAt)
 	if resp == nil || resp.Status >= 500 {
 		b.latency.failed(now, took)
 	} else {
