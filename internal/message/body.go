@@ -11,6 +11,14 @@ import (
 // grew past the limit that it was kept under.
 var ErrNotReplayable = errors.New("request body can no longer be replayed")
 
+// ErrInterrupted is what Read of an [Interrupter] returns, maybe with bytes.
+var ErrInterrupted = errors.New("the read was given up")
+
+// An Interrupter is a source of content whose reads can be given up: Interrupt,
+// which any goroutine may call, makes the Read that is under way, or else the next
+// one, return ErrInterrupted at once. Nothing is lost: the next Read goes on.
+type Interrupter interface{ Interrupt() }
+
 // errSuperseded ends a reader after a newer one was opened.
 var errSuperseded = errors.New("request body is being read by a later try")
 
@@ -19,9 +27,9 @@ var errSuperseded = errors.New("request body is being read by a later try")
 //
 // Readers may come from several goroutines, but the last one opened alone gets
 // bytes past the kept prefix; older ones fail. Memory is bounded by the limit
-// plus one read. The source is read in a goroutine of its own, so that a reader
-// which waits for a silent client ends at once when it is closed, when a later
-// one is opened, or when the body is closed.
+// plus one read. A reader which waits for a silent client ends at once when it is
+// closed, when a later one is opened, or when the body is closed: the source is
+// an [Interrupter], has bytes ready ([Ready]), or is read in a goroutine of its own.
 type Body struct {
 	length  int64 // -1: unknown
 	limit   int
@@ -30,13 +38,14 @@ type Body struct {
 	mu      sync.Mutex
 	changed sync.Cond // on kept, live, reading, end
 	src     io.ReadCloser
-	kept    []byte  // the first bytes of the content; nil once !whole
-	whole   bool    // kept holds everything read from src so far
-	live    []byte  // read past the limit, not yet taken by the current reader
-	reading bool    // a goroutine is in pull
-	read    int64   // bytes that src gave
-	end     error   // what src ended with; nil while it is open
-	current *reader // owns the tail
+	stops   Interrupter // src, if it is one
+	kept    []byte      // the first bytes of the content; nil once !whole
+	whole   bool        // kept holds everything read from src so far
+	live    []byte      // read past the limit, not yet taken by the current reader
+	reading bool        // somebody reads from src
+	read    int64       // bytes that src gave
+	end     error       // what src ended with; nil while it is open
+	current *reader     // owns the tail
 }
 
 // NewBody returns the body that src gives. length is its declared length, -1
@@ -44,6 +53,7 @@ type Body struct {
 // nil, returns the trailer section once src has returned io.EOF.
 func NewBody(src io.ReadCloser, length int64, limit Size, trailer func() Header) *Body {
 	b := &Body{src: src, length: length, limit: int(limit), trailer: trailer, whole: true}
+	b.stops, _ = src.(Interrupter)
 	b.changed.L = &b.mu
 	return b
 }
@@ -126,20 +136,35 @@ func (b *Body) Open() (io.ReadCloser, error) {
 		return nil, ErrNotReplayable
 	}
 	b.current = &reader{body: b}
-	b.changed.Broadcast()
+	b.interrupt()
 	return b.current, nil
 }
 
 // Close closes the source; every reader fails from then on. It is safe to call
-// while a Read is under way.
+// while a Read is under way. Behind it nobody reads from a source that is an
+// [Interrupter].
 func (b *Body) Close() error {
 	b.mu.Lock()
 	if b.end == nil {
 		b.end = io.ErrClosedPipe
 	}
-	b.changed.Broadcast()
+	b.interrupt()
 	b.mu.Unlock()
-	return b.src.Close()
+	err := b.src.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.stops != nil && b.reading {
+		b.changed.Wait()
+	}
+	return err
+}
+
+// interrupt wakes whoever waits for content; the caller holds mu.
+func (b *Body) interrupt() {
+	if b.reading && b.stops != nil {
+		b.stops.Interrupt()
+	}
+	b.changed.Broadcast()
 }
 
 // reader is one try's view of a Body.
@@ -163,20 +188,40 @@ func (r *reader) Read(p []byte) (int, error) {
 		case b.whole && r.pos < len(b.kept):
 			n := copy(p, b.kept[r.pos:])
 			r.pos += n
-			return n, nil
+			return n, b.endAt(r)
 		case len(b.live) > 0:
 			n := copy(p, b.live)
 			b.live = b.live[n:]
-			return n, nil
+			return n, b.endAt(r)
 		case b.end != nil:
 			return 0, b.end
 		case b.reading:
 			b.changed.Wait()
-		default:
+		case b.stops == nil && Ready(b.src) == 0:
 			b.reading = true
 			go b.pull(len(p))
+		default:
+			b.reading = true
+			b.mu.Unlock()
+			n, err := b.src.Read(p)
+			b.mu.Lock()
+			b.ended(err)
+			if r.closed || r != b.current {
+				b.file(p[:n])
+			} else if b.take(r, p[:n]); n > 0 {
+				return n, b.endAt(r)
+			}
 		}
 	}
+}
+
+// endAt returns what the content ended with when r is behind all of it: io.EOF with
+// the last bytes saves a turn. The caller holds mu.
+func (b *Body) endAt(r *reader) error {
+	if b.whole && r.pos < len(b.kept) || len(b.live) > 0 {
+		return nil
+	}
+	return b.end
 }
 
 // Close ends this reader only.
@@ -184,30 +229,60 @@ func (r *reader) Close() error {
 	r.body.mu.Lock()
 	defer r.body.mu.Unlock()
 	r.closed = true
-	r.body.changed.Broadcast()
+	if r == r.body.current {
+		r.body.interrupt()
+	}
 	return nil
 }
 
-// pull reads once from the source and files what came where the current reader
-// will find it.
+// take notes what r, which is behind all that is kept, has read itself; the caller
+// holds mu.
+func (b *Body) take(r *reader, got []byte) {
+	b.read += int64(len(got))
+	switch {
+	case !b.whole:
+	case len(b.kept)+len(got) <= b.limit:
+		if b.kept == nil && b.length > 0 && len(got) > 0 {
+			b.kept = make([]byte, 0, min(b.length, int64(b.limit), 32<<10))
+		}
+		b.kept = append(b.kept, got...)
+		r.pos = len(b.kept)
+	default:
+		b.kept, b.whole = nil, false
+	}
+}
+
+// pull reads once from a source that cannot be interrupted.
 func (b *Body) pull(want int) {
 	buf := make([]byte, min(max(want, 512), 32<<10))
 	n, err := b.src.Read(buf)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.reading = false
-	b.read += int64(n)
+	b.file(buf[:n])
+	b.ended(err)
+}
+
+// file takes what came from the source to where the current reader will find it;
+// the caller holds mu.
+func (b *Body) file(got []byte) {
+	b.read += int64(len(got))
 	switch {
-	case b.whole && len(b.kept)+n <= b.limit:
-		b.kept = append(b.kept, buf[:n]...)
+	case len(got) == 0:
+	case b.whole && len(b.kept)+len(got) <= b.limit:
+		b.kept = append(b.kept, got...)
 	case b.whole:
 		// Past the limit: what is kept turns into the current reader's tail.
-		b.live = slices.Concat(b.kept[b.current.pos:], buf[:n])
+		b.live = slices.Concat(b.kept[b.current.pos:], got)
 		b.kept, b.whole = nil, false
 	default:
-		b.live = append(b.live, buf[:n]...)
+		b.live = append(b.live, got...)
 	}
-	if err != nil && b.end == nil {
+}
+
+// ended takes note that a read of the source has; the caller holds mu.
+func (b *Body) ended(err error) {
+	b.reading = false
+	if err != nil && !errors.Is(err, ErrInterrupted) && b.end == nil {
 		b.end = err
 	}
 	b.changed.Broadcast()

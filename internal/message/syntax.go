@@ -2,11 +2,18 @@ package message
 
 import "strings"
 
-// IsToken reports whether s is one (RFC 9110 section 5.6.2).
+// tokens are the bytes of a token (RFC 9110 section 5.6.2).
+var tokens = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c > 0 && strings.IndexByte("!#$%&'*+-.^_`|~", byte(c)) >= 0
+	}
+	return t
+}()
+
+// IsToken reports whether s is one.
 func IsToken(s string) bool {
 	for i := range len(s) {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+		if !tokens[s[i]] {
 			return false
 		}
 	}
