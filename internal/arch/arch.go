@@ -35,7 +35,7 @@ var Table = map[string][]string{
 	"proxy/upstream":  {"proxy/h1", "proxy/h2", "proxy/proxyproto", "internal/message"},
 	"proxy/admission": {"internal/steering", "internal/message", "internal/world"},
 	"proxy/h1":        {"internal/message/...", "proxy/wire"},
-	"proxy/h2":        {"internal/message/..."},
+	"proxy/h2":        {"internal/hpack", "internal/message/..."},
 	"proxy/h3":        {"internal/message/...", "internal/quicid"},
 	"replay":          {"internal/message", "internal/world"},
 
@@ -47,6 +47,7 @@ var Table = map[string][]string{
 	"bgp":             {"bgp/bfd", "internal/secret"},
 	"bpf":             {"bpf/lb"},
 
+	"internal/hpack":                      {"internal/huffman", "internal/message"},
 	"internal/message/nethttp":            {"internal/message"},
 	"internal/message/nethttp/enginetest": {"internal/message"}, // one suite for every engine's tests
 	"internal/steering":                   {"internal/world"},

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -11,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http2/hpack"
-
 	"anyedge/internal/message"
 )
 
@@ -21,10 +20,15 @@ var blocks = sync.Pool{New: func() any { return new([maxFrame]byte) }}
 // A section is a header section to be written.
 type section struct {
 	req    *message.Request // nil: not of a request
-	status int              // 0: not of an answer
+	status string           // "": not of an answer
 	header message.Header
 	length string // content-length; "": none is said
 	date   string
+}
+
+// digits returns n as text.
+func (st *stream) digits(n int64) string {
+	return st.arena.Text(strconv.AppendInt(st.arena.Room(20), n, 10))
 }
 
 // headers sends a header section.
@@ -35,9 +39,7 @@ func (st *stream) headers(s section, end, flush bool) error {
 		if gone = st.alive(); gone != nil {
 			return b
 		}
-		c.encoded.b = c.encoded.b[:0]
-		c.encode(s)
-		return appendSection(b, st.id, c.encoded.b, end)
+		return c.appendSection(b, st.id, &s, end)
 	})
 	if err = cmp.Or(gone, err); end && err == nil {
 		st.endLocal()
@@ -65,48 +67,77 @@ func (st *stream) endLocal() {
 	}
 }
 
-// encode writes a header section; wmu is held.
-func (c *conn) encode(s section) {
-	put := func(name, value string) { _ = c.enc.WriteField(hpack.HeaderField{Name: name, Value: value}) }
+// encode appends a header section; wmu is held.
+func (c *conn) encode(b []byte, s *section) []byte {
+	b = c.enc.Begin(b)
 	switch {
 	case s.req != nil:
-		putRequest(s.req, put)
-	case s.status != 0:
-		put(":status", strconv.Itoa(s.status))
+		b = appendRequest(b, c.enc, s.req)
+	case s.status != "":
+		b = c.enc.Append(b, ":status", s.status)
 	}
 	dated := false
 	for i := range s.header {
-		name := lower(s.header[i].Name)
-		switch name {
-		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings", "content-length":
+		f := &s.header[i]
+		switch kindOf(f.Name) {
+		case kindDropped:
 			continue
-		case "trailer", "host", "te":
-			if s.status == 0 && s.req == nil {
+		case kindRequest:
+			if s.status == "" && s.req == nil {
 				continue
 			}
-		case "date":
+		case kindDate:
 			dated = true
+		case kindOther:
 		}
-		if isName(name) {
-			put(name, clean(s.header[i].Value))
+		if message.IsToken(f.Name) {
+			b = c.enc.Append(b, f.Name, clean(f.Value))
 		}
 	}
 	if s.date != "" && !dated {
-		put("date", s.date)
+		b = c.enc.Append(b, "date", s.date)
 	}
 	if s.length != "" {
-		put("content-length", s.length)
+		b = c.enc.Append(b, "content-length", s.length)
 	}
+	return b
 }
 
-// lower returns a field name as HTTP/2 spells it.
-func lower(name string) string {
-	for i := range len(name) {
-		if name[i] >= 'A' && name[i] <= 'Z' {
-			return strings.ToLower(name)
+// What a field of an answer is to its writer.
+type kind uint8
+
+const (
+	kindOther   kind = iota
+	kindDropped      // says something about another connection, or is written anyway
+	kindRequest      // has no place in trailers
+	kindDate
+)
+
+// kindOf tells the fields that are treated apart, in any case.
+func kindOf(name string) kind {
+	is := func(s string, k kind) kind {
+		if strings.EqualFold(name, s) {
+			return k
 		}
+		return kindOther
 	}
-	return name
+	switch len(name) {
+	case 2:
+		return is("te", kindRequest)
+	case 4:
+		return max(is("date", kindDate), is("host", kindRequest))
+	case 7:
+		return max(is("upgrade", kindDropped), is("trailer", kindRequest))
+	case 10:
+		return max(is("connection", kindDropped), is("keep-alive", kindDropped))
+	case 14:
+		return max(is("content-length", kindDropped), is("http2-settings", kindDropped))
+	case 16:
+		return is("proxy-connection", kindDropped)
+	case 17:
+		return is("transfer-encoding", kindDropped)
+	}
+	return kindOther
 }
 
 // clean returns s as a value that no peer refuses, whatever an engine of another
@@ -123,24 +154,25 @@ func clean(s string) string {
 	}, s), " \t")
 }
 
-// appendSection appends HEADERS, and CONTINUATION where it is long.
-func appendSection(b []byte, stream uint32, block []byte, end bool) []byte {
-	kind, flags := byte(typeHeaders), byte(0)
+// appendSection appends HEADERS, and CONTINUATION where it is long; wmu is held.
+func (c *conn) appendSection(b []byte, stream uint32, s *section, end bool) []byte {
+	flags := byte(0)
 	if end {
 		flags = flagEndStream
 	}
-	for {
-		part := block[:min(len(block), maxFrame)]
-		block = block[len(part):]
-		if len(block) == 0 {
-			flags |= flagEndHeaders
-		}
-		b = append(appendHeader(b, len(part), kind, flags, stream), part...)
-		if len(block) == 0 {
-			return b
-		}
-		kind, flags = typeContinuation, 0
+	at := len(b)
+	b = c.encode(appendHeader(b, 0, typeHeaders, flags|flagEndHeaders, stream), s)
+	size := len(b) - at - headerSize
+	if size <= maxFrame {
+		putLength(b[at:], size)
+		return b
 	}
+	block := bytes.Clone(b[at+headerSize:])
+	b = append(appendHeader(b[:at], maxFrame, typeHeaders, flags, stream), block[:maxFrame]...)
+	for block = block[maxFrame:]; len(block) > maxFrame; block = block[maxFrame:] {
+		b = append(appendHeader(b, maxFrame, typeContinuation, 0, stream), block[:maxFrame]...)
+	}
+	return append(appendHeader(b, len(block), typeContinuation, flagEndHeaders, stream), block...)
 }
 
 // data sends content as far as the windows let it, and waits for them. Nil p with
@@ -213,7 +245,8 @@ func (st *stream) reserve(n int) (int, error) {
 			continue
 		}
 		if stalled == nil {
-			stalled = time.AfterFunc(stallTimeout, func() { st.fail(cancelled, c.cause(errStalled)) })
+			id := st.id // the stream may be another one's when the call comes late
+			stalled = time.AfterFunc(stallTimeout, func() { c.resetOpen(id, cancelled, c.cause(errStalled)) })
 		}
 		c.room.Wait()
 	}
@@ -229,7 +262,7 @@ func (c *conn) grow(n int64) {
 
 // answer sends res whole. After an error the stream must be reset.
 func (st *stream) answer(res *message.Response) error {
-	s := section{status: res.Status, header: res.Header, date: st.conn.server.clock.Now()}
+	s := section{status: st.digits(int64(res.Status)), header: res.Header, date: st.conn.server.clock.Now()}
 	length := res.Length
 	if res.Body == nil {
 		length = max(length, 0)
@@ -244,10 +277,10 @@ func (st *stream) answer(res *message.Response) error {
 		if v := res.Header.Get("Content-Length"); v != "" {
 			s.length = v
 		} else if length > 0 && res.Status != http.StatusNotModified {
-			s.length = strconv.FormatInt(length, 10)
+			s.length = st.digits(length)
 		}
 	case length >= 0:
-		s.length = strconv.FormatInt(length, 10)
+		s.length = st.digits(length)
 	}
 	if none {
 		return st.headers(s, true, true)
@@ -294,10 +327,10 @@ func (st *stream) content(res *message.Response, length int64) error {
 func (st *stream) tunnel(res *message.Response) {
 	h := res.Header.Clone()
 	h.Del("Sec-Websocket-Accept")
-	if err := st.headers(section{status: http.StatusOK, header: h, date: st.conn.server.clock.Now()}, false, true); err != nil {
+	if err := st.headers(section{status: "200", header: h, date: st.conn.server.clock.Now()}, false, true); err != nil {
 		return
 	}
-	message.Pipe(st.life, &tunnel{st}, res.Stream)
+	message.Pipe(&st.life, &tunnel{st}, res.Stream)
 }
 
 // A tunnel is the byte stream of an extended CONNECT.

@@ -48,7 +48,7 @@ func newBackend(c *Client, nc net.Conn) *backend {
 	b.init(nc)
 	// What one client says is no help in finding out what another one said (RFC 7541
 	// section 7.1), and the strings live no longer than their exchange.
-	b.enc.SetMaxDynamicTableSizeLimit(0)
+	b.enc.Resize(0)
 	return b
 }
 

@@ -107,9 +107,7 @@ func (x *call) open(ctx context.Context) error {
 		if failed = x.enter(ctx, end); failed != nil {
 			return out
 		}
-		b.encoded.b = b.encoded.b[:0]
-		b.encode(s)
-		return appendSection(out, x.id, b.encoded.b, end)
+		return b.appendSection(out, x.id, &s, end)
 	})
 	return failed
 }
@@ -334,5 +332,5 @@ func (x *call) release() {
 		b.resets.count = max(b.resets.count-1, 0)
 	}
 	b.mu.Unlock()
-	_ = b.updateWindows(0, freed, 0)
+	_ = b.updateWindows(b.send, 0, freed, 0)
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"anyedge/internal/hpack"
 	"anyedge/internal/message"
 )
 
@@ -225,20 +226,19 @@ func (c *Client) Close() {
 	}
 }
 
-// putRequest writes what a request's header section begins with (section 8.3.1;
-// RFC 8441 section 4).
-func putRequest(r *message.Request, put func(name, value string)) {
+// appendRequest appends what a request's header section begins with (section
+// 8.3.1; RFC 8441 section 4).
+func appendRequest(b []byte, e *hpack.Encoder, r *message.Request) []byte {
 	if r.Protocol != "" {
-		put(":method", "CONNECT")
-		put(":protocol", r.Protocol)
+		b = e.Append(e.Append(b, ":method", "CONNECT"), ":protocol", r.Protocol)
 	} else {
-		put(":method", r.Method)
+		b = e.Append(b, ":method", r.Method)
 	}
-	put(":scheme", "http")
+	b = e.Append(b, ":scheme", "http")
 	if r.Authority != "" {
-		put(":authority", r.Authority)
+		b = e.Append(b, ":authority", r.Authority)
 	}
-	put(":path", r.Target)
+	return e.Append(b, ":path", r.Target)
 }
 
 // outgoing returns the fields of req that a backend gets.

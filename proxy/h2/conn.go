@@ -9,12 +9,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/http2/hpack"
-
+	"anyedge/internal/hpack"
 	"anyedge/internal/message"
 )
 
@@ -45,17 +44,16 @@ type conn struct {
 	br    *bufio.Reader
 	dec   *hpack.Decoder
 	block headerBlock
+	owes  bool // replies are queued
 
-	left    sync.Once    // leave has begun
-	writers atomic.Int32 // that wait for wmu or have it
-	wmu     sync.Mutex   // guards what follows; taken before mu, never while mu is held
-	wbuf    []byte
-	broken  error // of a write: nothing more can be sent
-	urgent  bool  // somebody wants wbuf to be sent
-	begun   bool  // our SETTINGS were written
-	ending  bool  // a GOAWAY was or will be sent
-	enc     *hpack.Encoder
-	encoded hpackBuffer
+	left   sync.Once  // leave has begun
+	wmu    sync.Mutex // guards what follows; taken before mu, never while mu is held
+	wbuf   []byte
+	broken error // of a write: nothing more can be sent
+	corked bool  // somebody is about to send wbuf
+	begun  bool  // our SETTINGS were written
+	ending bool  // a GOAWAY was or will be sent
+	enc    *hpack.Encoder
 
 	mu         sync.Mutex // guards what follows, and the streams' states
 	room       sync.Cond  // broadcast when a window grows or something ends
@@ -90,8 +88,7 @@ func (c *conn) init(nc net.Conn) {
 	c.sendWindow, c.peerWindow, c.peerFrame = initialWindow, initialWindow, maxFrame
 	c.room.L = &c.mu
 	c.peer, c.local = message.AddrPort(nc.RemoteAddr()), message.AddrPort(nc.LocalAddr())
-	c.enc = hpack.NewEncoder(&c.encoded)
-	c.dec = hpack.NewDecoder(firstTableSize, nil)
+	c.enc, c.dec = hpack.NewEncoder(), hpack.NewDecoder()
 }
 
 // serve reads frames until the connection ends.
@@ -190,6 +187,9 @@ func (c *conn) read() (frame, error) {
 	if f, err := c.peek(0); err == nil {
 		return f, nil
 	}
+	if err := c.settle(); err != nil {
+		return frame{}, err
+	}
 	for {
 		c.mu.Lock()
 		c.renew()
@@ -241,19 +241,48 @@ func (c *conn) peek(wait int) (frame, error) {
 	return f, nil
 }
 
-// write appends frames, and sends what is queued unless another writer is about
-// to.
+// write appends frames. With flush they are sent once everybody has had a turn who
+// can go on now: answers that are ready together leave together, and where nobody
+// else is ready nothing is waited for.
 func (c *conn) write(flush bool, frames func(b []byte) []byte) error {
-	c.writers.Add(1)
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	c.wbuf = frames(c.wbuf)
-	c.urgent = c.urgent || flush
-	others := c.writers.Add(-1) > 0
-	if len(c.wbuf) < 4*maxFrame && (others || !c.urgent) {
+	if len(c.wbuf) >= 4*maxFrame {
+		return c.flush()
+	}
+	if !flush || c.corked {
 		return nil
 	}
-	c.urgent = false
+	c.corked = true
+	c.wmu.Unlock()
+	runtime.Gosched()
+	c.wmu.Lock()
+	c.corked = false
+	return c.flush()
+}
+
+// send writes frames that somebody waits for.
+func (c *conn) send(frames func(b []byte) []byte) error { return c.write(true, frames) }
+
+// reply queues frames that the goroutine in serve has to send; they leave with
+// the next ones, or when it waits for the client.
+func (c *conn) reply(frames func(b []byte) []byte) error {
+	c.owes = true
+	return c.write(false, frames)
+}
+
+// settle sends replies that are still queued.
+func (c *conn) settle() error {
+	if !c.owes {
+		return nil
+	}
+	c.owes = false
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.corked {
+		return nil
+	}
 	return c.flush()
 }
 

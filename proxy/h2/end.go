@@ -50,7 +50,7 @@ func (c *conn) reset(bad streamError) error {
 	c.mu.Lock()
 	c.drop(bad.stream, c.cause(bad))
 	c.mu.Unlock()
-	return c.write(true, func(b []byte) []byte { return appendReset(b, bad.stream, bad.code) })
+	return c.reply(func(b []byte) []byte { return appendReset(b, bad.stream, bad.code) })
 }
 
 // cause returns what a stream ends with for its reader: a client is gone, whatever
@@ -62,21 +62,23 @@ func (c *conn) cause(err error) error {
 	return err
 }
 
-// reset ends the stream unless it has ended: nothing answers an RST_STREAM
-// (section 5.4.2).
+// reset ends the stream unless it has ended.
 func (st *stream) reset(why code) { st.fail(why, errClientGone) }
 
 // fail does so, and its reader learns the cause.
-func (st *stream) fail(why code, cause error) {
-	c := st.conn
+func (st *stream) fail(why code, cause error) { st.conn.resetOpen(st.id, why, cause) }
+
+// resetOpen ends a stream unless it has ended: nothing answers an RST_STREAM
+// (section 5.4.2).
+func (c *conn) resetOpen(id uint32, why code, cause error) {
 	c.mu.Lock()
-	open := c.streams[st.id] == st
+	_, open := c.streams[id]
 	if open {
-		c.drop(st.id, cause)
+		c.drop(id, cause)
 	}
 	c.mu.Unlock()
 	if open {
-		_ = c.write(true, func(b []byte) []byte { return appendReset(b, st.id, why) })
+		_ = c.send(func(b []byte) []byte { return appendReset(b, id, why) })
 	}
 }
 

@@ -156,6 +156,7 @@ func TestGoAwayInTwoSteps(t *testing.T) {
 func bubble(t *testing.T, cfg h2.Config, handler message.RoundTripper, each func(http2.Frame)) (*h2.Server, *peer, <-chan struct{}) {
 	t.Helper()
 	s := h2.NewServer(cfg, handler, enginetest.Log(t))
+	enginetest.Stop(t, s.Shutdown)
 	ours, theirs := net.Pipe()
 	s.ServeConn(ours)
 	f := http2.NewFramer(theirs, theirs)

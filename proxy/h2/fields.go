@@ -6,14 +6,13 @@ import (
 	"math"
 	"strings"
 
-	"golang.org/x/net/http2/hpack"
-
 	"anyedge/internal/message"
 )
 
 const (
 	maxFields    = 100
 	maxFragments = 32 // frames of one header section
+	usualFields  = 24 // that a header section has place for
 )
 
 // A headerBlock is a header section on its way in.
@@ -25,15 +24,6 @@ type headerBlock struct {
 	frames int
 }
 
-// An hpackBuffer takes what an encoder writes.
-type hpackBuffer struct{ b []byte }
-
-// Write never fails.
-func (w *hpackBuffer) Write(p []byte) (int, error) {
-	w.b = append(w.b, p...)
-	return len(p), nil
-}
-
 // fields are a decoded header section.
 type fields struct {
 	method, scheme, authority, path, protocol string
@@ -41,43 +31,39 @@ type fields struct {
 	pseudo                                    int
 	most                                      int // field lines
 	header                                    message.Header
-	size                                      int
+	cookies                                   []string // if there are several (section 8.2.3)
+	limit, size                               int      // bytes
 	tooLarge                                  bool
 	bad                                       error
 }
 
-// decode reads a header section; all of it, whatever is wrong with it, because the
-// next ones build on it (RFC 7541 section 2.2).
-func (c *conn) decode(b []byte) (*fields, error) {
-	f := &fields{most: maxFields}
+// decode reads a header section into f, whose strings are arena's; all of it,
+// whatever is wrong with it, because the next ones build on it (RFC 7541 section
+// 2.2).
+func (c *conn) decode(b []byte, arena *message.Arena, f *fields) error {
+	f.limit, f.most = c.header, maxFields
 	if c.backend != nil {
 		f.most = math.MaxInt // their size is bounded
 	}
-	limit := c.header
-	c.dec.SetEmitFunc(func(x hpack.HeaderField) {
-		f.size += len(x.Name) + len(x.Value) + 32
-		if f.size > limit {
-			f.tooLarge = true
-		}
-		if f.tooLarge {
-			return
-		}
-		if f.bad == nil {
-			f.bad = f.add(x)
-		}
-	})
-	_, err := c.dec.Write(b)
-	if err == nil {
-		err = c.dec.Close()
+	f.header = arena.Fields(usualFields)
+	if c.dec.Decode(b, arena, f) != nil {
+		return connError{compressionError, "a header section cannot be decoded"}
 	}
-	if err != nil {
-		return nil, connError{compressionError, "a header section cannot be decoded"}
+	return nil
+}
+
+// Field takes a field line in.
+func (f *fields) Field(name, value string) {
+	if f.size += len(name) + len(value) + 32; f.size > f.limit {
+		f.tooLarge = true
 	}
-	return f, nil
+	if !f.tooLarge && f.bad == nil {
+		f.bad = f.add(message.Field{Name: name, Value: value})
+	}
 }
 
 // add takes a field line in (RFC 9113 sections 8.2 and 8.3).
-func (f *fields) add(x hpack.HeaderField) error {
+func (f *fields) add(x message.Field) error {
 	if !isValue(x.Value) {
 		return fmt.Errorf("the value of %.40q has bytes that no value has", x.Name)
 	}
@@ -95,26 +81,20 @@ func (f *fields) add(x hpack.HeaderField) error {
 			return errors.New("te says something else than trailers")
 		}
 	case "cookie":
-		for i := range f.header {
-			if f.header[i].Name == "cookie" { // section 8.2.3
-				f.header[i].Value += "; " + x.Value
-				return nil
-			}
+		if f.cookies = append(f.cookies, x.Value); len(f.cookies) > 1 {
+			return nil
 		}
 	}
 	if len(f.header) == f.most {
 		f.tooLarge = true
 		return nil
 	}
-	if f.header == nil {
-		f.header = make(message.Header, 0, 16)
-	}
 	f.header.Add(x.Name, x.Value)
 	return nil
 }
 
-func (f *fields) addPseudo(x hpack.HeaderField) error {
-	if f.header != nil {
+func (f *fields) addPseudo(x message.Field) error {
+	if len(f.header) > 0 {
 		return fmt.Errorf("%s behind other fields", x.Name)
 	}
 	f.pseudo++
@@ -150,44 +130,48 @@ type head struct {
 	extended bool  // CONNECT with a protocol (RFC 8441)
 }
 
-// request checks that f is a request's (section 8.3.1).
-func (f *fields) request() (*head, error) {
+// request checks that f is a request's (section 8.3.1), and makes h of it. end:
+// no content follows.
+func (f *fields) request(h *head, end bool) error {
 	if f.bad != nil {
-		return nil, f.bad
+		return f.bad
 	}
-	h := &head{length: -1}
+	*h = head{length: -1}
 	h.req = message.Request{Version: message.HTTP2, Method: f.method, Authority: f.authority, Target: f.path, Protocol: f.protocol}
 	switch {
 	case f.status != "":
-		return nil, errors.New("a request has no :status")
+		return errors.New("a request has no :status")
 	case f.method == "" || !message.IsToken(f.method):
-		return nil, errors.New("there is no method")
+		return errors.New("there is no method")
 	case f.method == "CONNECT" && f.protocol == "":
 		if f.scheme != "" || f.path != "" || f.authority == "" {
-			return nil, errors.New("CONNECT has an authority alone")
+			return errors.New("CONNECT has an authority alone")
 		}
 		h.req.Target = f.authority
 	case f.scheme == "" || f.path == "":
-		return nil, errors.New(":scheme or :path is missing")
+		return errors.New(":scheme or :path is missing")
 	case f.protocol != "" && f.method != "CONNECT":
-		return nil, errors.New(":protocol is for CONNECT")
+		return errors.New(":protocol is for CONNECT")
 	case f.path[0] != '/' && (f.path != "*" || f.method != "OPTIONS"), !message.IsVisible(f.path):
-		return nil, errors.New("the path is none")
+		return errors.New("the path is none")
 	case f.protocol != "":
 		// Inside, an upgrade looks the same from every version.
 		h.extended, h.req.Method = true, "GET"
 	}
-	if err := h.take(f.header); err != nil {
-		return nil, err
+	if err := h.take(f.header, f.cookies); err != nil {
+		return err
 	}
-	if !message.IsVisible(h.req.Authority) {
-		return nil, errors.New("the authority is none")
+	switch {
+	case !message.IsVisible(h.req.Authority):
+		return errors.New("the authority is none")
+	case end && h.length > 0 && !h.extended:
+		return errors.New("content-length says more than nothing")
 	}
-	return h, nil
+	return nil
 }
 
 // take looks at the fields that frame or route.
-func (h *head) take(all message.Header) error {
+func (h *head) take(all message.Header, cookies []string) error {
 	hosts := 0
 	kept := all[:0]
 	for _, x := range all {
@@ -213,6 +197,10 @@ func (h *head) take(all message.Header) error {
 			x.Name = "TE"
 		case "expect":
 			h.expects = strings.EqualFold(x.Value, "100-continue")
+		case "cookie":
+			if len(cookies) > 1 {
+				x.Value = strings.Join(cookies, "; ")
+			}
 		}
 		kept = append(kept, x)
 	}

@@ -43,13 +43,12 @@ const (
 )
 
 const (
-	preface        = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-	headerSize     = 9
-	maxFrame       = 16 << 10 // that we take, and that we send
-	initialWindow  = 65535    // of both sides until SETTINGS say otherwise
-	maxWindow      = 1<<31 - 1
-	maxStreamID    = 1<<31 - 1
-	firstTableSize = 4096
+	preface       = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	headerSize    = 9
+	maxFrame      = 16 << 10 // that we take, and that we send
+	initialWindow = 65535    // of both sides until SETTINGS say otherwise
+	maxWindow     = 1<<31 - 1
+	maxStreamID   = 1<<31 - 1
 )
 
 // A code is an error code (section 7).
@@ -135,6 +134,9 @@ func appendHeader(b []byte, length int, kind, flags byte, stream uint32) []byte 
 	b = append(b, byte(length>>16), byte(length>>8), byte(length), kind, flags)
 	return binary.BigEndian.AppendUint32(b, stream)
 }
+
+// putLength changes the length in a frame's header.
+func putLength(b []byte, n int) { b[0], b[1], b[2] = byte(n>>16), byte(n>>8), byte(n) }
 
 func appendWindowUpdate(b []byte, stream uint32, n int64) []byte {
 	return binary.BigEndian.AppendUint32(appendHeader(b, 4, typeWindowUpdate, 0, stream), uint32(n))

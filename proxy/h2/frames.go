@@ -58,7 +58,7 @@ func (c *conn) handlePing(f frame) error {
 	case f.has(flagAck):
 		return nil
 	}
-	return c.write(true, func(b []byte) []byte {
+	return c.reply(func(b []byte) []byte {
 		return append(appendHeader(b, 8, typePing, flagAck, 0), f.payload...)
 	})
 }
@@ -184,7 +184,7 @@ func (c *conn) handleData(f frame) error {
 	}
 	update := c.giveBack(back)
 	c.mu.Unlock()
-	return cmp.Or(c.updateWindows(f.stream, update, own), err)
+	return cmp.Or(c.updateWindows(c.reply, f.stream, update, own), err)
 }
 
 // giveBack takes note that n bytes of the connection's window are free again, and
@@ -215,12 +215,12 @@ func (st *stream) giveBack(n int64) (update int64) {
 	return update
 }
 
-// updateWindows tells the peer what it may send.
-func (c *conn) updateWindows(stream uint32, conn, own int64) error {
+// updateWindows tells the peer by send what it may send.
+func (c *conn) updateWindows(send func(func([]byte) []byte) error, stream uint32, conn, own int64) error {
 	if conn == 0 && own == 0 {
 		return nil
 	}
-	return c.write(true, func(b []byte) []byte {
+	return send(func(b []byte) []byte {
 		if conn > 0 {
 			b = appendWindowUpdate(b, 0, conn)
 		}

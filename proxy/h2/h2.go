@@ -69,6 +69,7 @@ type Server struct {
 	stopping bool
 	conns    map[*conn]struct{}
 	serving  sync.WaitGroup // connections and streams
+	crew     crew
 }
 
 // NewServer returns a server that answers by handler.
@@ -138,6 +139,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	})
 	s.serving.Wait()
+	s.crew.end()
 	s.cancel()
 	if stop() {
 		return nil

@@ -29,47 +29,79 @@ func (c *conn) handleContinuation(f frame) error {
 
 // fragment takes a part of a header section in.
 func (c *conn) fragment(f frame) error {
-	c.block.bytes = append(c.block.bytes, f.payload...)
-	if c.block.frames++; c.block.frames > maxFragments || len(c.block.bytes) > 2*c.header {
+	c.block.frames++
+	if c.block.frames > maxFragments || len(c.block.bytes)+len(f.payload) > 2*c.header {
 		return connError{enhanceYourCalm, "a header section without end"}
+	}
+	whole := f.payload
+	if c.block.frames > 1 || !f.has(flagEndHeaders) {
+		c.block.bytes = append(c.block.bytes, f.payload...)
+		whole = c.block.bytes
 	}
 	if !f.has(flagEndHeaders) {
 		return nil
 	}
 	c.block.open = false
-	got, err := c.decode(c.block.bytes)
-	if err != nil {
-		return err
-	}
-	if c.backend != nil {
-		return c.backend.section(c.block.stream, c.block.end, got)
-	}
-	return c.section(c.block.stream, c.block.end, got)
+	return c.section(whole)
 }
 
 // section finds out what a header section is: a request, or trailers.
-func (c *conn) section(id uint32, end bool, got *fields) error {
-	if id%2 == 0 {
-		return connError{protocolError, "a client's stream has an even number"}
+func (c *conn) section(b []byte) error {
+	id := c.block.stream
+	if c.backend == nil && id > c.maxID { // only this goroutine changes it
+		st := newStream(c, id)
+		err := c.decode(b, st.arena, &st.got)
+		if err == nil {
+			err = c.request(st)
+		}
+		if err != nil {
+			st.arena.End()
+		}
+		return err
+	}
+	got := new(fields)
+	if err := c.decode(b, nil, got); err != nil {
+		return err
+	}
+	if c.backend != nil {
+		return c.backend.section(id, c.block.end, got)
+	}
+	return c.trailers(id, got)
+}
+
+// request takes a request in, unless there are too many. With an error st has
+// not begun.
+func (c *conn) request(st *stream) error {
+	if st.id%2 == 0 {
+		return errEven
 	}
 	c.mu.Lock()
 	c.control.count = 0
-	if id > c.maxID {
-		c.maxID = id
-		refused := c.running >= c.server.streams || len(c.streams) >= c.server.streams
-		late := id > c.lastID
-		flood := refused && !late && c.refusals.over(maxRefused)
-		c.mu.Unlock()
-		switch {
-		case flood:
-			return connError{enhanceYourCalm, "too many streams beyond those allowed at once"}
-		case late:
-			return nil // it knows from the GOAWAY that nobody has seen it
-		case refused:
-			return streamError{id, refusedStream, "too many streams at once"}
-		}
-		return c.open(id, end, got)
+	c.maxID = st.id
+	refused := c.running >= c.server.streams || len(c.streams) >= c.server.streams
+	late := st.id > c.lastID
+	flood := refused && !late && c.refusals.over(maxRefused)
+	c.mu.Unlock()
+	switch {
+	case flood:
+		return connError{enhanceYourCalm, "too many streams beyond those allowed at once"}
+	case late:
+		st.arena.End()
+		return nil // it knows from the GOAWAY that nobody has seen it
+	case refused:
+		return streamError{st.id, refusedStream, "too many streams at once"}
 	}
+	return c.open(st)
+}
+
+// trailers takes the trailer section of a stream in.
+func (c *conn) trailers(id uint32, got *fields) error {
+	if id%2 == 0 {
+		return errEven
+	}
+	end := c.block.end
+	c.mu.Lock()
+	c.control.count = 0
 	defer c.mu.Unlock()
 	st := c.streams[id]
 	switch {
@@ -88,60 +120,61 @@ func (c *conn) section(id uint32, end bool, got *fields) error {
 	if err != nil {
 		return streamError{id, protocolError, err.Error()}
 	}
-	st.trailer = trailer
+	if st.trailer = trailer; st.source != nil {
+		st.source.trailer = trailer
+	}
 	st.endRemote(io.EOF)
 	st.readable.Broadcast()
 	return nil
 }
 
-// open begins a stream and has it served.
-func (c *conn) open(id uint32, end bool, got *fields) error {
-	var h *head
-	if !got.tooLarge {
-		var err error
-		if h, err = got.request(); err != nil {
-			return streamError{id, protocolError, err.Error()}
-		}
-		if end && h.length > 0 && !h.extended {
-			return streamError{id, protocolError, "content-length says more than nothing"}
+// newStream returns a stream that has not begun.
+func newStream(c *conn, id uint32) *stream {
+	arena := message.NewArena()
+	st := message.Part[stream](arena)
+	st.conn, st.id, st.arena = c, id, arena
+	st.readable.L = &c.mu
+	st.life.Begin(arena)
+	return st
+}
+
+// open begins a stream and has it served. With an error it has not begun.
+func (c *conn) open(st *stream) error {
+	id, end := st.id, c.block.end
+	st.uploads, st.large = !end, st.got.tooLarge
+	if !st.large {
+		if why := st.got.request(&st.head, end); why != nil {
+			return streamError{id, protocolError, why.Error()}
 		}
 	}
-	st := &stream{conn: c, id: id, recvWindow: firstWindow, width: firstWindow, declared: -1, method: got.method}
-	st.readable.L = &c.mu
-	st.arena = message.NewArena()
-	st.life = message.Part[message.Life](st.arena)
-	st.life.Begin(st.arena)
-	if h != nil {
-		st.declared = h.length
-		if h.extended {
-			st.declared = -1
-		}
+	st.recvWindow, st.width, st.declared, st.method = firstWindow, firstWindow, -1, st.got.method
+	if !st.large && !st.head.extended {
+		st.declared = st.head.length
 	}
 	if end {
 		st.endRemote(io.EOF)
 	}
+	req := &st.head.req
+	req.Arena, req.Peer, req.Local, req.Received, req.Scheme = st.arena, c.peer, c.local, time.Now(), "http"
+	req.Secure = c.secure
+	if c.secure != nil {
+		req.Scheme = "https"
+	}
 	c.mu.Lock()
 	if c.dead != nil {
 		c.mu.Unlock()
-		st.arena.End()
 		return c.dead
 	}
 	st.sendWindow = c.peerWindow
 	c.streams[id] = st
 	c.running++
 	c.mu.Unlock()
-	if h != nil {
-		h.req.Arena = st.arena
-		h.req.Peer, h.req.Local, h.req.Received = c.peer, c.local, time.Now()
-		h.req.Scheme, h.req.Secure = "http", c.secure
-		if c.secure != nil {
-			h.req.Scheme = "https"
-		}
-	}
 	c.server.serving.Add(1)
-	go st.serve(h, !end)
+	c.server.crew.serve(st)
 	return nil
 }
+
+var errEven = connError{protocolError, "a client's stream has an even number"}
 
 // keptBody is how much of a request's content is kept for later tries, unless the
 // receiver calls Body.Limit.

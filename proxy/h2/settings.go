@@ -1,6 +1,10 @@
 package h2
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"anyedge/internal/hpack"
+)
 
 // handleSettings takes the peer's settings (section 6.5).
 func (c *conn) handleSettings(f frame) error {
@@ -21,10 +25,9 @@ func (c *conn) handleSettings(f frame) error {
 			return err
 		}
 	}
-	return c.write(true, func(b []byte) []byte {
+	return c.reply(func(b []byte) []byte {
 		if table >= 0 && c.backend == nil { // where we use none
-			c.enc.SetMaxDynamicTableSizeLimit(uint32(table))
-			c.enc.SetMaxDynamicTableSize(uint32(table))
+			c.enc.Resize(table)
 		}
 		return appendHeader(b, 0, typeSettings, flagAck, 0)
 	})
@@ -43,7 +46,7 @@ func (c *conn) settings(p []byte) (table int, window int64, err error) {
 		}
 		switch id {
 		case settingTableSize:
-			table = int(min(value, firstTableSize))
+			table = int(min(value, hpack.DefaultTableSize))
 		case settingEnablePush:
 			if value > 1 {
 				return 0, 0, connError{protocolError, "ENABLE_PUSH is neither 0 nor 1"}

@@ -6,20 +6,25 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"sync"
 
 	"anyedge/internal/message"
 )
 
-// A stream is one request and its answer, of a client's or to a backend. The connection's mutex guards what is
-// not said to be otherwise.
+// A stream is one request and its answer, of a client's or to a backend. The
+// connection's mutex guards what is not said to be otherwise.
 type stream struct {
-	conn   *conn
-	call   *call // to a backend; nil: a client's
-	id     uint32
-	method string
-	arena  *message.Arena
-	life   *message.Life // of the exchange that it is
+	conn    *conn
+	call    *call // to a backend; nil: a client's
+	id      uint32
+	method  string
+	uploads bool           // content comes
+	got     fields         // its header section
+	head    head           // made of it
+	large   bool           // the header section is too large: head is not the request's
+	arena   *message.Arena // of the exchange that the stream is, which the stream is in; nil: a call's
+	life    message.Life
 
 	sendWindow  int64
 	recvWindow  int64
@@ -36,11 +41,21 @@ type stream struct {
 	closed   bool      // nobody will read
 	unread   int64     // bytes that were read and not yet given back to the peer
 	trailer  message.Header
+	source   *source // nil: nobody reads the content by it
 
 	// Of the goroutine in serve and, until final, of whoever informs.
 	amu   sync.Mutex
 	final bool
 	went  bool // a 100 was sent
+
+	informs func(int, message.Header) // the method inform; made once
+}
+
+// Reset makes st ready for another exchange in the same arena.
+func (st *stream) Reset() {
+	cookies := st.got.cookies
+	clear(cookies)
+	*st = stream{informs: st.informs, got: fields{cookies: cookies[:0]}}
 }
 
 // endRemote takes note that the peer sends no more; the mutex is held, or the
@@ -58,14 +73,12 @@ func (st *stream) abandon(cause error) {
 	if st.end == nil {
 		st.end = cause
 	}
-	if st.life != nil {
-		st.life.Cancel(cause)
-	}
+	st.life.Cancel(cause)
 	st.readable.Broadcast()
 }
 
-// serve answers the request; h is nil when its header section is too large.
-func (st *stream) serve(h *head, content bool) {
+// serve answers the request.
+func (st *stream) serve() {
 	c := st.conn
 	defer c.server.serving.Done()
 	defer st.finish()
@@ -75,25 +88,39 @@ func (st *stream) serve(h *head, content bool) {
 			st.reset(internalError)
 		}
 	}()
-	if h == nil {
+	if st.large {
 		_ = st.answer(&message.Response{Status: http.StatusRequestHeaderFieldsTooLarge})
 		return
 	}
+	h := &st.head
 	req := &h.req
-	req.Inform = st.inform
-	if content && !h.extended {
-		src := &source{st: st}
+	if st.informs == nil {
+		st.informs = st.inform
+	}
+	req.Inform = st.informs
+	if st.uploads && !h.extended {
+		src := &source{conn: c, st: st}
 		if h.expects {
 			src.proceed = sync.OnceFunc(st.proceed)
 		}
-		req.Body = message.NewBody(src, h.length, keptBody, func() message.Header { return st.trailer })
+		c.mu.Lock()
+		st.source = src
+		src.trailer = st.trailer // that came already
+		c.mu.Unlock()
+		req.Body = message.NewBody(src, h.length, keptBody, src.trailers)
 		defer req.Body.Close() //nolint:errcheck // it ends reads
 	}
-	res, err := c.server.handler.RoundTrip(st.life, req)
+	res, err := c.server.handler.RoundTrip(&st.life, req)
 	st.amu.Lock()
 	st.final = true
 	st.amu.Unlock()
 	defer res.Close()
+	st.deliver(res, err)
+}
+
+// deliver sends what the handler came to.
+func (st *stream) deliver(res *message.Response, err error) {
+	c, h := st.conn, &st.head
 	switch {
 	case err != nil && st.life.Err() != nil:
 		st.reset(cancelled)
@@ -135,6 +162,9 @@ func (st *stream) finish() {
 	st.closed = true
 	freed := c.giveBack(int64(len(st.buf)))
 	st.buf = nil
+	if st.source != nil {
+		st.source.st = nil
+	}
 	_, open := c.streams[st.id]
 	early := open && st.localEnded && !st.remoteEnded
 	if open && !early {
@@ -142,16 +172,20 @@ func (st *stream) finish() {
 		c.forget(st)
 	}
 	c.mu.Unlock()
-	_ = c.updateWindows(0, freed, 0)
+	_ = c.updateWindows(c.send, 0, freed, 0)
 	if early { // the answer is whole without the rest of the content (section 8.1)
 		st.reset(noError)
 	}
 }
 
-// A source is the content of a request.
+// A source is the content of a request. It may outlive the stream: whoever asks it
+// then finds that the exchange is over.
 type source struct {
-	st      *stream
-	proceed func() // tells the client to send; nil: it does so unasked
+	conn        *conn
+	st          *stream // nil once the exchange is over; guarded by conn's mutex, with interrupted
+	interrupted bool
+	proceed     func() // tells the client to send; nil: it does so unasked
+	trailer     message.Header
 }
 
 // Read waits for content.
@@ -159,25 +193,72 @@ func (s *source) Read(p []byte) (int, error) {
 	if s.proceed != nil {
 		s.proceed()
 	}
-	return s.st.read(p)
+	s.conn.mu.Lock()
+	st := s.st
+	for st != nil && st.waits() && !s.interrupted {
+		st.readable.Wait()
+		st = s.st
+	}
+	switch {
+	case st == nil:
+		s.conn.mu.Unlock()
+		return 0, errExchangeOver
+	case s.interrupted:
+		s.interrupted = false
+		s.conn.mu.Unlock()
+		return 0, message.ErrInterrupted
+	}
+	return st.take(p)
 }
+
+// Ready returns how many bytes Read gives without waiting.
+func (s *source) Ready() int {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	if s.st == nil {
+		return 0
+	}
+	return len(s.st.buf)
+}
+
+// Interrupt is message.Interrupter's.
+func (s *source) Interrupt() {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	if s.interrupted = true; s.st != nil {
+		s.st.readable.Broadcast()
+	}
+}
+
+// trailers returns the trailer section, once Read has returned io.EOF.
+func (s *source) trailers() message.Header { return s.trailer }
 
 // Close makes a Read that is under way, and later ones, fail.
 func (s *source) Close() error {
-	s.st.conn.mu.Lock()
-	defer s.st.conn.mu.Unlock()
-	s.st.closed = true
-	s.st.readable.Broadcast()
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	if s.st != nil {
+		s.st.closed = true
+		s.st.readable.Broadcast()
+	}
 	return nil
 }
 
-// read gives content out, and its room back to the peer.
+// read waits for content and gives it out.
 func (st *stream) read(p []byte) (int, error) {
-	c := st.conn
-	c.mu.Lock()
-	for len(st.buf) == 0 && st.end == nil && !st.closed {
+	st.conn.mu.Lock()
+	for st.waits() {
 		st.readable.Wait()
 	}
+	return st.take(p)
+}
+
+// waits reports whether there is nothing to read yet; mu is held.
+func (st *stream) waits() bool { return len(st.buf) == 0 && st.end == nil && !st.closed }
+
+// take gives content out, and its room back to the peer. It unlocks mu.
+func (st *stream) take(p []byte) (int, error) {
+	c := st.conn
 	if st.closed || len(st.buf) == 0 {
 		err := st.end
 		if st.closed && err == nil {
@@ -198,9 +279,9 @@ func (st *stream) read(p []byte) (int, error) {
 		err = io.EOF
 	}
 	update := c.giveBack(int64(n))
-	own := st.giveBack(int64(n))
+	id, own := st.id, st.giveBack(int64(n))
 	c.mu.Unlock()
-	_ = c.updateWindows(st.id, update, own)
+	_ = c.updateWindows(c.send, id, update, own)
 	return n, err
 }
 
@@ -212,7 +293,7 @@ func (st *stream) inform(status int, h message.Header) {
 		return
 	}
 	st.went = st.went || status == http.StatusContinue
-	_ = st.headers(section{status: status, header: h}, false, true)
+	_ = st.headers(section{status: strconv.Itoa(status), header: h}, false, true)
 }
 
 // proceed tells a client that waits for it to send its content, unless a 100 of
