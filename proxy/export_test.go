@@ -35,3 +35,20 @@ func (p *Proxy) ServeThrough(ctx context.Context, name string, r *message.Reques
 	}
 	return nil, fmt.Errorf("no listener %s", name)
 }
+
+// FarewellsDue returns how many clients of WebSockets are still to be told that
+// they should go.
+func (p *Proxy) FarewellsDue() int {
+	w := p.webSockets
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for s := range w.running {
+		s.mu.Lock()
+		if !s.leave {
+			n++
+		}
+		s.mu.Unlock()
+	}
+	return n
+}

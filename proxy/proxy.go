@@ -99,6 +99,8 @@ type Proxy struct {
 	byName    map[string]*service
 	listeners []*listener
 
+	webSockets *webSockets
+
 	hurry   chan time.Duration // holds how long running requests still have
 	alive   atomic.Int64       // unix nanoseconds of the last tick
 	changed signal
@@ -120,6 +122,8 @@ func New(s Setup, log *slog.Logger) (*Proxy, error) {
 		byName:  map[string]*service{},
 		changed: newSignal(),
 		hurry:   make(chan time.Duration, 1),
+
+		webSockets: newWebSockets(s.ShutdownMax),
 	}
 	p.door = newDoor(s)
 	var errs []error

@@ -62,7 +62,11 @@ func (r *record) watch(e *Exchange, resp *message.Response) {
 	r.exchange, r.status = e, resp.Status
 	switch {
 	case resp.Stream != nil:
-		resp.Stream = &countedStream{resp.Stream, r}
+		counted := &countedStream{resp.Stream, r}
+		resp.Stream = counted
+		if isWebSocket(e.req) && !e.foreign() {
+			resp.Stream = &webStream{counted, e.proxy.webSockets}
+		}
 	case resp.Body != nil:
 		r.body = countedBody{resp.Body, r}
 		resp.Body = &r.body

@@ -224,8 +224,10 @@ func (p *Proxy) drain(ctx context.Context, stopAccepting func()) {
 			}
 		})
 	}
+	p.webSockets.leave()
 	p.changed.set()
 	wg.Wait()
+	p.webSockets.stop()
 	stopAccepting()
 	for _, l := range p.listeners {
 		l.close()

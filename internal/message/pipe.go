@@ -11,9 +11,19 @@ import (
 // closeWriter is a stream whose writing half can be ended alone.
 type closeWriter interface{ CloseWrite() error }
 
-// Pipe copies between a and b, each end of one direction passed on, and closes
-// both when both directions have ended, one has failed, or ctx has.
+// facing is a stream that puts something around the other one of its Pipe.
+type facing interface {
+	Face(other io.ReadWriteCloser) io.ReadWriteCloser
+}
+
+// Pipe copies between a, a client, and b, each end of one direction passed on, and
+// closes both when both directions have ended, one has failed, or ctx has. When b
+// has a method Face(io.ReadWriteCloser) io.ReadWriteCloser, what that makes of a
+// takes a's place.
 func Pipe(ctx context.Context, a, b io.ReadWriteCloser) {
+	if f, ok := b.(facing); ok {
+		a = f.Face(a)
+	}
 	closeBoth := sync.OnceFunc(func() {
 		_ = a.Close()
 		_ = b.Close()
