@@ -9,9 +9,10 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
 
 	"anyedge/fabric/identity"
+	"anyedge/internal/message"
+	"anyedge/proxy/h3"
 )
 
 // alpn names the protocol between nodes.
@@ -39,8 +40,6 @@ type endpoint struct {
 	quic   *quic.Transport
 	config *quic.Config
 	ln     *quic.Listener
-	server *http3.Server
-	client *http3.Transport
 }
 
 // open binds the socket and listens.
@@ -59,8 +58,6 @@ func (f *Fabric) open() (*endpoint, error) {
 			HandshakeIdleTimeout: dialTimeout, MaxIncomingStreams: 16384, MaxIncomingUniStreams: 1024,
 			MaxStreamReceiveWindow: 8 << 20, MaxConnectionReceiveWindow: 32 << 20,
 		},
-		server: f.requestServer(),
-		client: &http3.Transport{DisableCompression: true},
 	}
 	e.addr = netip.AddrPortFrom(e.addr.Addr().Unmap(), e.addr.Port())
 	if e.ln, err = e.quic.Listen(f.serverTLS(), e.config); err != nil {
@@ -122,7 +119,7 @@ func (f *Fabric) accept(ctx context.Context, e *endpoint) {
 		if err != nil {
 			return
 		}
-		l, err := f.newLink(e, conn, false)
+		l, err := f.newLink(conn, false)
 		if err != nil { // the handshake has verified it, so only its time can be over
 			_ = conn.CloseWithError(codeReplaced, err.Error())
 			continue
@@ -140,7 +137,7 @@ func (f *Fabric) dial(ctx context.Context, addr netip.AddrPort, expect string) (
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
-	l, err := f.newLink(e, conn, true)
+	l, err := f.newLink(conn, true)
 	if err != nil {
 		_ = conn.CloseWithError(codeReplaced, err.Error())
 		return nil, err
@@ -149,7 +146,7 @@ func (f *Fabric) dial(ctx context.Context, addr netip.AddrPort, expect string) (
 }
 
 // newLink names the peer of a connection whose handshake is complete.
-func (f *Fabric) newLink(e *endpoint, conn *quic.Conn, dialed bool) (*link, error) {
+func (f *Fabric) newLink(conn *quic.Conn, dialed bool) (*link, error) {
 	certs := conn.ConnectionState().TLS.PeerCertificates
 	peer, err := f.id.Verify(certs)
 	if err != nil {
@@ -160,9 +157,12 @@ func (f *Fabric) newLink(e *endpoint, conn *quic.Conn, dialed bool) (*link, erro
 		out: make(chan []byte, 64), exchanges: make(chan struct{}, maxExchanges), opened: time.Now(),
 	}
 	if dialed {
-		l.client = e.client.NewRawClientConn(conn)
-		return l, nil
+		l.client, err = h3.NewClient(conn, h3.ClientConfig{To: peer.String(), Header: maxHead})
+		return l, err
 	}
-	l.server, err = e.server.NewRawServerConn(conn)
+	answer := message.RoundTripFunc(func(ctx context.Context, req *message.Request) (*message.Response, error) {
+		return f.serve(ctx, peer, req)
+	})
+	l.server, err = h3.NewConn(conn, h3.Config{Header: maxHead, Fields: maxFields}, answer, f.log)
 	return l, err
 }

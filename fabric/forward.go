@@ -9,11 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
-
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp"
 	"anyedge/internal/world"
 )
 
@@ -21,28 +17,13 @@ import (
 var ErrNoLiveNode = errors.New("no node of the geo answers")
 
 // maxHead bounds the head of a request that comes from another node.
-const maxHead = 1 << 20
+const maxHead = message.MiB
 
-// peerKey is the context key of the Peer at the other end of a connection.
-type peerKey struct{}
-
-// requestServer returns the HTTP/3 side of accepted connections. Its datagrams
-// are off: QUIC's are ours.
-func (f *Fabric) requestServer() *http3.Server {
-	return &http3.Server{
-		Handler:        nethttp.Handler(message.RoundTripFunc(f.serve), f.log),
-		MaxHeaderBytes: maxHead,
-		ConnContext: func(ctx context.Context, conn *quic.Conn) context.Context {
-			// A certificate that ended since the handshake gives the zero Peer.
-			peer, _ := f.id.Verify(conn.ConnectionState().TLS.PeerCertificates)
-			return context.WithValue(ctx, peerKey{}, peer)
-		},
-	}
-}
+// maxFields bounds its fields: those of a client and what its edge adds.
+const maxFields = 300
 
 // serve answers a request of another node.
-func (f *Fabric) serve(ctx context.Context, req *message.Request) (*message.Response, error) {
-	from, _ := ctx.Value(peerKey{}).(Peer)
+func (f *Fabric) serve(ctx context.Context, from Peer, req *message.Request) (*message.Response, error) {
 	r := f.roster.get(from.Node)
 	if r == nil || f.setup.Handler == nil {
 		// As the proxy says that nothing was executed: the sender asks another.
@@ -103,8 +84,7 @@ func (r *remote) send(ctx context.Context, l *link, req *message.Request) (*mess
 	r.mu.Lock()
 	r.requests++
 	r.mu.Unlock()
-	client := nethttp.Client{Transport: l.client, To: l.peer.String(), Scheme: "https", Host: "fabric", Extended: true}
-	res, err := client.RoundTrip(ctx, departing(req))
+	res, err := l.client.RoundTrip(ctx, departing(req))
 	if err != nil {
 		l.requests.Add(-1)
 		if try, ok := errors.AsType[*message.TryError](err); ok && !l.alive() {

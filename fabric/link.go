@@ -11,8 +11,9 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
 	"github.com/quic-go/quic-go/quicvarint"
+
+	"anyedge/proxy/h3"
 )
 
 // Types that our own streams begin with. They are four-byte varints, which no
@@ -47,9 +48,9 @@ type link struct {
 	dialed bool
 	opened time.Time
 
-	client *http3.RawClientConn // of a dialed link
-	server *http3.RawServerConn // of an accepted one
-	out    chan []byte          // datagrams to be sent
+	client *h3.Client  // of a dialed link
+	server *h3.Conn    // of an accepted one
+	out    chan []byte // datagrams to be sent
 
 	exchanges chan struct{} // holds a token for each exchange of records that is being served
 
@@ -68,7 +69,7 @@ func (l *link) run(ctx context.Context) {
 		if err != nil {
 			break
 		}
-		wg.Go(func() { l.stream(s) })
+		wg.Go(func() { l.stream(s) }) //nolint:contextcheck // a stream has a context of its own
 	}
 	l.close(codeLeaving, "the node is stopping") // else it is closed already
 	wg.Wait()
@@ -161,9 +162,9 @@ func (l *link) uni(s *quic.ReceiveStream) {
 	case kind != 0:
 		s.CancelRead(0)
 	case l.dialed:
-		l.client.HandleUnidirectionalStream(s)
+		l.client.ServeUniStream(s)
 	default:
-		l.server.HandleUnidirectionalStream(s)
+		l.server.ServeUniStream(s)
 	}
 }
 
@@ -175,7 +176,7 @@ func (l *link) stream(s *quic.Stream) {
 	case kind == streamRecords:
 		l.serveRecords(s)
 	case kind == 0 && !l.dialed:
-		l.server.HandleRequestStream(s)
+		l.server.ServeStream(s)
 	default:
 		s.CancelRead(0)
 		s.CancelWrite(0)

@@ -36,7 +36,8 @@ var Table = map[string][]string{
 	"proxy/admission": {"internal/steering", "internal/message", "internal/world"},
 	"proxy/h1":        {"internal/message/...", "proxy/wire"},
 	"proxy/h2":        {"internal/hpack", "internal/message/..."},
-	"proxy/h3":        {"internal/message/...", "internal/quicid"},
+	"proxy/h3":        {"internal/message/...", "internal/quicid", "proxy/h3/qpack"},
+	"proxy/h3/qpack":  {"internal/huffman"},
 	"replay":          {"internal/message", "internal/world"},
 
 	"fabric": {
@@ -48,7 +49,6 @@ var Table = map[string][]string{
 	"bpf":             {"bpf/lb"},
 
 	"internal/hpack":                      {"internal/huffman", "internal/message"},
-	"internal/message/nethttp":            {"internal/message"},
 	"internal/message/nethttp/enginetest": {"internal/message"}, // one suite for every engine's tests
 	"internal/steering":                   {"internal/world"},
 	"internal/dnsserver":                  {"internal/world"},

@@ -189,7 +189,7 @@ func TestUnannouncedRequestTrailers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Close()
-	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "[{X-Sum 1}]" {
+	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "[{x-sum 1}]" {
 		t.Fatalf("%q, %v", b, err)
 	}
 }

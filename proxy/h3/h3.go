@@ -1,16 +1,20 @@
-// Package h3 speaks HTTP/3 (RFC 9114) with clients.
+// Package h3 speaks HTTP/3 (RFC 9114) on QUIC connections, with clients and
+// between edges.
 //
 // A [Server] answers the requests that arrive on UDP sockets by a
 // message.RoundTripper. Servers that share a stateless reset key tell each
 // other's clients at once that a connection is lost when the network moves
 // them (RFC 9000 section 10.3): connection IDs have the same length
-// everywhere, and the token of an ID follows from key and ID alone. The
-// package knows no route, no backend and no geo; it makes no use of 0-RTT and
-// of datagrams.
+// everywhere, and the token of an ID follows from key and ID alone. A [Conn] and a
+// [Client] are the two sides on a connection that somebody else keeps and accepts
+// the streams of. The package knows no route, no backend and no geo, and retries
+// nothing.
 //
-// In this version quic-go does QUIC and HTTP/3. When the answerer of an
-// extended CONNECT (RFC 9220) ends its direction of the stream, the whole
-// stream ends.
+// quic-go does QUIC; frames and fields are read and written here. One goroutine
+// serves a request: it reads from the stream, calls the RoundTripper and writes the
+// answer. QPACK's dynamic table is not used, so that no request waits for another
+// (RFC 9204 section 2.1.2). Priorities (RFC 9218), pushes and datagrams are not
+// spoken: what a peer says of them is passed over or refused as their RFCs say.
 package h3
 
 import (
@@ -20,63 +24,95 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
-	"net/http"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp"
 )
 
 // Defaults of Config.
 const (
-	DefaultHeader  = 64 * message.KiB
-	DefaultIdle    = 75 * time.Second
-	DefaultStreams = 250
+	DefaultHeader        = 64 * message.KiB
+	DefaultFields        = 100
+	DefaultIdle          = 75 * time.Second
+	DefaultHeaderTimeout = 10 * time.Second
+	DefaultStreams       = 250
 )
 
+// ALPN is what HTTP/3 is called in the TLS handshake.
+const ALPN = "h3"
+
+// stopGrace is how long a stopping server takes new streams: those that a client
+// has sent before it heard that it should not (section 5.2).
+const stopGrace = time.Second
+
+// connectionIDLen is the same in every geo: a reset token is made from as many bytes
+// as its maker takes for the ID.
+const connectionIDLen = 8
+
+// What a client may send before it is read.
 const (
-	// connectionIDLen is the same in every geo: a reset token is made from as
-	// many bytes as its maker takes for the ID.
-	connectionIDLen  = 8
-	handshakeTimeout = 10 * time.Second
-	uniStreams       = 8 // of a client: control, QPACK and some to ignore
+	uniStreams       = 8 // control, QPACK and some to ignore
+	firstWindow      = 64 * message.KiB
+	firstConnWindow  = message.MiB
 	streamWindow     = 2 * message.MiB
 	connectionWindow = 4 * message.MiB
 )
 
 // Config says what a Server allows. Zero values mean the defaults.
 type Config struct {
-	TLS               *tls.Config   // required; ALPN is set by the server
+	TLS               *tls.Config   // required by a Server; it sets ALPN
 	StatelessResetKey *[32]byte     // nil: clients of lost connections are not told
-	Header            message.Size  // of a request's header section; more is answered with 431
+	Header            message.Size  // of a request's header section (SETTINGS_MAX_FIELD_SECTION_SIZE); more is answered with 431
+	Fields            int           // of a request's header section; more are answered with 431
 	Idle              time.Duration // of a connection: without a request, and without a packet
+	HeaderTimeout     time.Duration // for the handshake, and for a request's header section
 	Streams           int           // requests at once on one connection
+
+	// EarlyData takes requests before the handshake ends (0-RTT), which somebody
+	// else may repeat. GET, HEAD and OPTIONS are answered at once and say Early-Data
+	// (RFC 8470); others wait for the end of the handshake.
+	EarlyData bool
+
+	// Refused is told of requests and connections that were ended because the client
+	// broke a rule; status is that of the answer, 0 for none. It is called by several
+	// goroutines. nil: nobody is told.
+	Refused func(peer netip.AddrPort, status int, rule string)
+}
+
+// withDefaults returns c with defaults where it says nothing.
+func (c Config) withDefaults() Config {
+	c.Header, c.Fields = cmp.Or(c.Header, DefaultHeader), cmp.Or(c.Fields, DefaultFields)
+	c.Idle, c.HeaderTimeout = cmp.Or(c.Idle, DefaultIdle), cmp.Or(c.HeaderTimeout, DefaultHeaderTimeout)
+	c.Streams = cmp.Or(c.Streams, DefaultStreams)
+	return c
 }
 
 // A Server answers HTTP/3 connections.
 type Server struct {
 	cfg     Config
-	handler http.Handler
+	handler message.RoundTripper
 	log     *slog.Logger
 
 	stopping chan struct{} // closed when Shutdown begins
 	stop     func()        // closes it; once
 
 	mu    sync.Mutex
-	conns map[*conn]struct{}
+	conns map[*Conn]struct{}
 	gone  sync.Cond // on conns
 }
 
 // NewServer returns a server that answers by handler.
 func NewServer(cfg Config, handler message.RoundTripper, log *slog.Logger) *Server {
 	s := &Server{
-		cfg: cfg, handler: nethttp.Handler(handler, log), log: log,
-		stopping: make(chan struct{}), conns: make(map[*conn]struct{}),
+		cfg: cfg.withDefaults(), handler: handler, log: log,
+		stopping: make(chan struct{}), conns: make(map[*Conn]struct{}),
 	}
 	s.gone.L = &s.mu
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
@@ -95,14 +131,19 @@ func (s *Server) Serve(pc net.PacketConn) error {
 		ConnectionIDLength: connectionIDLen,
 		StatelessResetKey:  (*quic.StatelessResetKey)(s.cfg.StatelessResetKey),
 	}
-	idle := cmp.Or(s.cfg.Idle, DefaultIdle)
-	listener, err := transport.ListenEarly(http3.ConfigureTLSConfig(s.cfg.TLS), &quic.Config{
-		HandshakeIdleTimeout:       handshakeTimeout / 2, // quic-go allows twice as much in all
-		MaxIdleTimeout:             idle,
-		MaxIncomingStreams:         int64(cmp.Or(s.cfg.Streams, DefaultStreams)),
-		MaxIncomingUniStreams:      uniStreams,
-		MaxStreamReceiveWindow:     uint64(streamWindow),
-		MaxConnectionReceiveWindow: uint64(connectionWindow),
+	secure := s.cfg.TLS.Clone()
+	secure.NextProtos = []string{ALPN}
+	listener, err := transport.ListenEarly(secure, &quic.Config{
+		HandshakeIdleTimeout:           s.cfg.HeaderTimeout / 2, // quic-go allows twice as much in all
+		MaxIdleTimeout:                 s.cfg.Idle,
+		MaxIncomingStreams:             int64(s.cfg.Streams),
+		MaxIncomingUniStreams:          uniStreams,
+		RequireStreamCreditRelease:     true, // so that a request counts until its answerer is through with it
+		InitialStreamReceiveWindow:     uint64(firstWindow),
+		InitialConnectionReceiveWindow: uint64(firstConnWindow),
+		MaxStreamReceiveWindow:         uint64(streamWindow),
+		MaxConnectionReceiveWindow:     uint64(connectionWindow),
+		Allow0RTT:                      s.cfg.EarlyData,
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for QUIC: %w", err), transport.Close())
@@ -135,50 +176,66 @@ func (s *Server) accept(l *quic.EarlyListener) error {
 		if err != nil {
 			return fmt.Errorf("accept QUIC connections: %w", err)
 		}
-		c := s.add(q)
-		serving.Go(func() {
-			defer s.remove(c)
-			c.serve()
-		})
+		serving.Go(func() { s.serve(q) })
 	}
 }
 
-// Shutdown takes no new connection or request (GOAWAY), lets the requests that
-// run end, and closes every connection. When ctx ends first it cuts off what
-// still runs and returns the error of ctx. Serve returns afterwards.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.stop()
-	s.mu.Lock()
-	var drains sync.WaitGroup
-	for c := range s.conns {
-		drains.Go(func() { c.drain(ctx) })
+// serve answers one connection's requests until it ends.
+func (s *Server) serve(q *quic.Conn) {
+	c, err := NewConn(q, s.cfg, s.handler, s.log)
+	if err != nil {
+		s.log.Debug("connection ended", "peer", q.RemoteAddr(), "err", err)
+		_ = q.CloseWithError(quic.ApplicationErrorCode(streamCreationError), "")
+		return
 	}
-	s.mu.Unlock()
-	drains.Wait()
-	s.wait()
-	return ctx.Err()
-}
-
-// add keeps a new connection; one that is accepted while the server stops is
-// drained at once.
-func (s *Server) add(q *quic.Conn) *conn {
-	c := newConn(q, s.cfg, s.handler, s.log)
+	c.own = true
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-s.stopping:
-		_ = q.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
-	default:
-	}
 	s.conns[c] = struct{}{}
-	return c
-}
-
-func (s *Server) remove(c *conn) {
+	stopped := s.stopped()
+	s.mu.Unlock()
+	if stopped {
+		c.close()
+	}
+	c.serve()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	s.gone.Broadcast()
+}
+
+func (s *Server) stopped() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// Shutdown takes no new connection or request (GOAWAY in two steps), lets the
+// requests that run end, and closes every connection. When ctx ends first it cuts
+// off what still runs and returns the error of ctx. Serve returns afterwards.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop()
+	for _, c := range s.all() {
+		c.leave()
+	}
+	stop := context.AfterFunc(ctx, func() {
+		for _, c := range s.all() {
+			c.close()
+		}
+	})
+	s.wait()
+	if stop() {
+		return nil
+	}
+	return ctx.Err()
+}
+
+func (s *Server) all() []*Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.conns))
 }
 
 // wait returns when there is no connection.

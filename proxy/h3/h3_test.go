@@ -4,12 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"sync"
 	"testing"
 
+	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp"
 	"anyedge/internal/message/nethttp/enginetest"
 	"anyedge/proxy/h3"
 )
@@ -61,12 +62,70 @@ func TestServer(t *testing.T) {
 	})
 }
 
+// A dialer is the asking side of HTTP/3, with a connection that it dials when it is
+// first asked.
+type dialer struct {
+	tls  *tls.Config
+	addr string
+
+	mu     sync.Mutex
+	client *h3.Client
+	quic   *quic.Conn
+	ended  chan struct{}
+}
+
 // between returns the asking side of HTTP/3 as the fabric has it.
-func between(t *testing.T, client *tls.Config, addr net.Addr) *nethttp.Client {
+func between(t *testing.T, client *tls.Config, addr net.Addr) *dialer {
 	t.Helper()
-	return &nethttp.Client{
-		Transport: transport(t, client), To: "peer", Scheme: "https", Host: addr.String(), Extended: true,
+	d := &dialer{tls: client.Clone(), addr: addr.String(), ended: make(chan struct{})}
+	d.tls.NextProtos = []string{h3.ALPN}
+	t.Cleanup(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.quic != nil {
+			_ = d.quic.CloseWithError(0x100, "")
+			<-d.ended
+		}
+	})
+	return d
+}
+
+func (d *dialer) open(ctx context.Context) (*h3.Client, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.client != nil {
+		return d.client, nil
 	}
+	q, err := quic.DialAddr(ctx, d.addr, d.tls, &quic.Config{})
+	if err != nil {
+		return nil, &message.TryError{Sent: message.NothingSent, To: d.addr, Err: err}
+	}
+	if d.client, err = h3.NewClient(q, h3.ClientConfig{To: d.addr}); err != nil {
+		return nil, err
+	}
+	d.quic = q
+	go func() {
+		defer close(d.ended)
+		var serving sync.WaitGroup
+		defer serving.Wait()
+		for {
+			u, err := q.AcceptUniStream(context.Background())
+			if err != nil {
+				return
+			}
+			serving.Go(func() { d.client.ServeUniStream(u) })
+		}
+	}()
+	return d.client, nil
+}
+
+// RoundTrip asks.
+func (d *dialer) RoundTrip(ctx context.Context, r *message.Request) (*message.Response, error) {
+	c, err := d.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.RoundTrip(ctx, r)
 }
 
 // TestRelay puts an asking side behind the answering one.
