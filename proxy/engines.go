@@ -48,7 +48,7 @@ func (l *listener) newEngines() engines {
 		e.h1 = h1.NewServer(c, handler, l.log)
 	}
 	if l.has(protoH2) {
-		c := h2.Config{HeaderTimeout: h2.DefaultHeaderTimeout}
+		c := h2.Config{HeaderTimeout: h2.DefaultHeaderTimeout, Refused: l.refusedBy(protoH2)}
 		if limits.Header != nil {
 			c.Header = *limits.Header
 		}

@@ -105,6 +105,7 @@ func (c *conn) serve() {
 func (c *conn) finish(err, cause error) {
 	if bad, ok := errors.AsType[connError](err); ok {
 		c.log.Debug("connection ended", "peer", c.peer, "err", bad)
+		c.refuseBy(err)
 		c.mu.Lock()
 		last := c.lastTaken()
 		c.mu.Unlock()
@@ -174,6 +175,7 @@ func (c *conn) next() error {
 		return err
 	}
 	c.log.Debug("stream ended", "peer", c.peer, "err", bad)
+	c.refuseBy(err)
 	if err := c.reset(bad); err != nil || bad.code == refusedStream {
 		return err
 	}

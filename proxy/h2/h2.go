@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -30,17 +31,19 @@ const (
 	DefaultHeader        = 64 * message.KiB
 	DefaultIdle          = 75 * time.Second
 	DefaultHeaderTimeout = 10 * time.Second
-	DefaultStreams       = 250
+	DefaultStreams       = 128
 )
 
 // Flow control windows: what a client may send before it is read. A stream's is
 // small until somebody reads it. The connection's is as large as those of all
-// streams together, so that streams that nobody reads hold no other stream up.
+// streams together, so that streams that nobody reads hold no other stream up:
+// with DefaultStreams 10.1 MiB, the most that is kept of a connection's content
+// unread.
 const (
 	firstWindow  = int64(64 * message.KiB)
 	streamWindow = int64(256 * message.KiB)
-	wideWindows  = int64(4 * message.MiB)   // beyond firstWindow, of all streams of a connection
-	updateBatch  = int64(256 * message.KiB) // of the connection's window, given back at once
+	wideWindows  = int64(2 * message.MiB)   // beyond firstWindow, of all streams of a connection
+	updateBatch  = int64(128 * message.KiB) // of the connection's window, given back at once
 )
 
 // stopGrace is how long a stopping server takes new streams: those that a client
@@ -53,6 +56,11 @@ type Config struct {
 	Idle          time.Duration // of a connection without a stream
 	HeaderTimeout time.Duration // for the TLS handshake and the connection preface
 	Streams       int           // at once on one connection
+
+	// Refused is told of requests that are not taken, and of connections that are
+	// ended, because the client broke a rule. status is what HTTP/1.1 would have
+	// answered. It is called by a goroutine of the connection. nil: nobody is told.
+	Refused func(peer netip.AddrPort, status int, rule string)
 }
 
 // A Server answers HTTP/2 connections.
@@ -60,6 +68,7 @@ type Server struct {
 	header, streams     int
 	idle, headerTimeout time.Duration
 	handler             message.RoundTripper
+	refused             func(peer netip.AddrPort, status int, rule string)
 	log                 *slog.Logger
 	base                context.Context //nolint:containedctx // of every exchange; cancel ends them
 	cancel              context.CancelFunc
@@ -77,7 +86,7 @@ func NewServer(cfg Config, handler message.RoundTripper, log *slog.Logger) *Serv
 	s := &Server{
 		header: int(cmp.Or(cfg.Header, DefaultHeader)), streams: cmp.Or(cfg.Streams, DefaultStreams),
 		idle: cmp.Or(cfg.Idle, DefaultIdle), headerTimeout: cmp.Or(cfg.HeaderTimeout, DefaultHeaderTimeout),
-		handler: handler, log: log, conns: map[*conn]struct{}{},
+		handler: handler, refused: cfg.Refused, log: log, conns: map[*conn]struct{}{},
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s

@@ -144,7 +144,7 @@ func (c *conn) open(st *stream) error {
 	st.uploads, st.large = !end, st.got.tooLarge
 	if !st.large {
 		if why := st.got.request(&st.head, end); why != nil {
-			return streamError{id, protocolError, why.Error()}
+			return requestError{streamError{id, protocolError, why.Error()}}
 		}
 	}
 	st.recvWindow, st.width, st.declared, st.method = firstWindow, firstWindow, -1, st.got.method

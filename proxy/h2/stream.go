@@ -89,6 +89,7 @@ func (st *stream) serve() {
 		}
 	}()
 	if st.large {
+		c.refuse(http.StatusRequestHeaderFieldsTooLarge, RuleHeaderSize)
 		_ = st.answer(&message.Response{Status: http.StatusRequestHeaderFieldsTooLarge})
 		return
 	}

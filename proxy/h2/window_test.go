@@ -137,7 +137,7 @@ func TestUploadThroughWindows(t *testing.T) {
 
 // Streams that nobody reads take no more than their windows, and hold up nobody.
 func TestUnreadStreamsStarveNobody(t *testing.T) {
-	const stalled = 249
+	const stalled = h2.DefaultStreams - 1
 	release := make(chan struct{})
 	_, addr := start(t, h2.Config{}, message.RoundTripFunc(func(ctx context.Context, r *message.Request) (*message.Response, error) {
 		if r.Method == "PUT" {
