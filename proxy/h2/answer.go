@@ -36,7 +36,7 @@ func (st *stream) headers(s section, end, flush bool) error {
 	c := st.conn
 	var gone error
 	err := c.write(flush, func(b []byte) []byte {
-		if gone = st.alive(); gone != nil {
+		if gone = st.alive(end); gone != nil {
 			return b
 		}
 		return c.appendSection(b, st.id, &s, end)
@@ -47,13 +47,18 @@ func (st *stream) headers(s section, end, flush bool) error {
 	return err
 }
 
-// alive reports whether frames may be sent on the stream. It is asked with wmu
-// held: nothing may follow RST_STREAM.
-func (st *stream) alive() error {
+// alive reports whether frames may be sent on the stream; with end they are the
+// last ones, and the peer may have read them before their writer goes on. It is
+// asked with wmu held: nothing may follow RST_STREAM.
+func (st *stream) alive(end bool) error {
 	st.conn.mu.Lock()
 	defer st.conn.mu.Unlock()
 	if st.gone || st.conn.dead != nil {
 		return errClientGone
+	}
+	if end {
+		st.said = true
+		st.settled()
 	}
 	return nil
 }
@@ -188,7 +193,7 @@ func (st *stream) data(p []byte, end bool) error {
 		p = p[n:]
 		var gone error
 		err = c.write(len(p) == 0, func(b []byte) []byte {
-			if gone = st.alive(); gone != nil {
+			if gone = st.alive(last); gone != nil {
 				c.grow(int64(len(part)))
 				return b
 			}

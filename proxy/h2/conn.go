@@ -59,6 +59,7 @@ type conn struct {
 	room       sync.Cond  // broadcast when a window grows or something ends
 	streams    map[uint32]*stream
 	running    int    // handlers, also of streams that are over
+	over       int    // of streams: for the peer
 	maxID      uint32 // of the streams that were opened
 	sendWindow int64
 	recvWindow int64

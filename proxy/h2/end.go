@@ -97,6 +97,9 @@ func (c *conn) drop(id uint32, cause error) {
 // forget takes a stream off the connection; mu is held.
 func (c *conn) forget(st *stream) {
 	delete(c.streams, st.id)
+	if st.over {
+		c.over--
+	}
 	c.room.Broadcast()
 	if c.backend != nil {
 		c.backend.forgot(st)

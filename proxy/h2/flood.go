@@ -8,6 +8,7 @@ const (
 	floodPeriod = 10 * time.Second
 	maxControl  = 1000 // frames that ask for nothing, without one that does and without content from us
 	maxResets   = 500  // streams that it gave up or broke, over those it let end
+	maxEnding   = 32   // handlers beyond the streams that it may have at once
 	maxRefused  = 2000 // streams beyond those it may have at once: it may not have read our SETTINGS yet
 )
 

@@ -78,7 +78,8 @@ func (c *conn) request(st *stream) error {
 	c.mu.Lock()
 	c.control.count = 0
 	c.maxID = st.id
-	refused := c.running >= c.server.streams || len(c.streams) >= c.server.streams
+	// A stream that is over for its client may have a handler that is about to end.
+	refused := c.running-min(c.over, maxEnding) >= c.server.streams
 	late := st.id > c.lastID
 	flood := refused && !late && c.refusals.over(maxRefused)
 	c.mu.Unlock()
@@ -107,7 +108,7 @@ func (c *conn) trailers(id uint32, got *fields) error {
 	switch {
 	case st == nil && slices.Contains(c.recent, id):
 		return nil
-	case st == nil:
+	case st == nil, st.remoteEnded && st.said:
 		return connError{streamClosed, errClosedAlreadyID}
 	case st.remoteEnded:
 		return streamError{id, streamClosed, "HEADERS behind the end of the stream"}

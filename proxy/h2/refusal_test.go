@@ -79,3 +79,16 @@ func TestOneConnectionHolds(t *testing.T) {
 		t.Errorf("%d bytes in all, %d on each of %d streams", connection, stream, streams)
 	}
 }
+
+// A client that has as many streams as it may opens the next one as soon as it has
+// read the end of one.
+func TestFullHouse(t *testing.T) {
+	_, addr := start(t, h2.Config{Streams: 1}, text)
+	p := dial(t, addr)
+	for i := range uint32(500) {
+		p.must(p.request(2*i+1, true, "GET"))
+		if got := p.answer(2*i+1, false); got.isReset || got.content != "word" {
+			t.Fatalf("stream %d: %+v", 2*i+1, got)
+		}
+	}
+}

@@ -31,6 +31,8 @@ type stream struct {
 	width       int64 // of the window when it is whole
 	remoteEnded bool
 	localEnded  bool
+	said        bool // that we send no more; localEnded follows when it is written
+	over        bool // for its peer, who may open another one in its place
 	gone        bool // reset, or the connection has ended
 	declared    int64
 	received    int64
@@ -64,6 +66,16 @@ func (st *stream) endRemote(err error) {
 	st.remoteEnded = true
 	if st.end == nil {
 		st.end = err
+	}
+	st.settled()
+}
+
+// settled takes note that both sides have said their last; mu is held, or the
+// stream not yet known.
+func (st *stream) settled() {
+	if st.said && st.remoteEnded && !st.over && !st.gone {
+		st.over = true
+		st.conn.over++
 	}
 }
 
