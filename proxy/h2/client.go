@@ -162,13 +162,15 @@ func (c *Client) acquire(ctx context.Context) (*backend, error) {
 func (c *Client) roomy() (*backend, *dialing, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	shut := false
 	for _, b := range c.conns { // the first ones are full, and the last ones grow old
 		if b.used < b.most {
 			b.used++
 			return b, nil, nil
 		}
+		shut = shut || b.most == 0
 	}
-	if c.dialing == nil && len(c.conns) < maxConns {
+	if c.dialing == nil && len(c.conns) < maxConns && !shut {
 		ctx, cancel := context.WithCancel(context.Background())
 		c.dialing = &dialing{cancel: cancel, done: make(chan struct{})}
 		go c.serve(ctx, c.dialing)
