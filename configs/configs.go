@@ -16,6 +16,7 @@ import (
 	"anyedge/fabric"
 	"anyedge/internal/admin"
 	"anyedge/internal/dnsserver"
+	"anyedge/internal/metrics"
 	"anyedge/internal/steering"
 	"anyedge/internal/world"
 	"anyedge/proxy"
@@ -55,6 +56,7 @@ type NodeConfig struct {
 	Fabric     *fabric.NodeConfig                  `json:"fabric,omitempty" yaml:"fabric"`                        // this node on the fabric
 	BGP        *bgp.NodeConfig                     `json:"bgp,omitempty" yaml:"bgp"`                              // this node's neighbors
 	Backends   map[string][]upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                    // this geo's instances, by service
+	Metrics    *metrics.Config                     `json:"metrics,omitempty" yaml:"metrics"`                      // where Prometheus reads what this node counts; absent: at the admin socket alone
 	DNS        *dnsserver.Config                   `json:"dns,omitempty" yaml:"dns"`                              // SERVICE.internal for the apps of this geo; absent: nobody is told
 }
 

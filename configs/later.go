@@ -10,7 +10,6 @@ import (
 var later = []string{
 	"node.capacity.cpu",
 	"node.bgp.neighbors[].bfd",
-	"node.metrics",
 	"fabric.expired_grace",
 	"fabric.transport",
 	"fabric.bulk_threshold",

@@ -32,6 +32,7 @@ var rules = []rule{
 	ruleFabricNeeds,
 	ruleFabricAddresses,
 	ruleDNSAddress,
+	ruleMetricsAddress,
 
 	ruleBGPNeeds,
 	ruleBGPTimers,

@@ -98,6 +98,16 @@ func TestRules(t *testing.T) {
 		{"node.fabric alone", oneGeo + node, []string{`error: node.fabric: node.fabric is this node's part of the section fabric, which is absent`}},
 		{"node.bgp alone", oneGeo + node + toTor + fabricOK, []string{`error: node.bgp: node.bgp is this node's part of the section bgp, which is absent`}},
 
+		{"metrics", "node: {metrics: {listen: '10.0.1.2:9101'}}\n", nil},
+		{"metrics without port", "node: {metrics: {listen: 10.0.1.2}}\n", []string{`error: node.metrics: listen: "10.0.1.2" is not ADDRESS:PORT`}},
+		{
+			"metrics on a VIP", oneGeo + node + toTor + "  metrics: {listen: '203.0.113.1:9101'}\n" + fabricOK + bgpOK + www,
+			[]string{`error: node.metrics.listen: 203.0.113.1 is inside VIP www (203.0.113.0/24): anycast would bring questions about this node to another one. Metrics need an address of this machine's own`},
+		},
+		{
+			"metrics everywhere", oneGeo + node + toTor + "  metrics: {listen: '0.0.0.0:9101'}\n" + fabricOK + bgpOK + www,
+			[]string{`error: node.metrics.listen: 0.0.0.0 is every address, those of VIPs too. Metrics need an address of this machine's own`},
+		},
 		{"DNS", "node: {dns: {listen: '10.0.1.2:53'}}\n", nil},
 		{"DNS without address", "node: {dns: {}}\n", []string{`error: node.dns.listen: listen is required`}},
 		{

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"anyedge/internal/message"
 	"anyedge/proxy/certs"
 	"anyedge/proxy/proxyproto"
 	"anyedge/proxy/wire"
@@ -124,8 +125,10 @@ func (l *listener) handshake(ctx context.Context, c *clientConn) {
 		_ = c.Close()
 		return
 	}
-	switch secure.ConnectionState().NegotiatedProtocol {
+	state := secure.ConnectionState()
+	switch state.NegotiatedProtocol {
 	case "h2":
+		l.greeted.add(message.HTTP2, state.DidResume)
 		l.engines.h2.ServeConn(secure)
 	default:
 		if l.engines.h1 == nil {
@@ -133,6 +136,7 @@ func (l *listener) handshake(ctx context.Context, c *clientConn) {
 			_ = secure.Close()
 			return
 		}
+		l.greeted.add(message.HTTP1, state.DidResume)
 		l.engines.h1.ServeConn(secure)
 	}
 }

@@ -75,7 +75,7 @@ func (e *Exchange) route(t *table) *message.Response {
 			return e.refuse(400, RuleRequest, "the path is not in its normal form, and its normal form belongs to another service")
 		}
 	}
-	e.service = s
+	e.join(s)
 	return nil
 }
 

@@ -69,6 +69,7 @@ const (
 // serve answers a request that came through l.
 func (p *Proxy) serve(ctx context.Context, l *listener, r *message.Request) (*message.Response, error) {
 	e := p.begin(l, r)
+	l.requests[r.Version&3].Add(1)
 	resp := e.checked(ctx, l)
 	if ctx.Err() != nil {
 		resp.Close()
@@ -226,6 +227,12 @@ func (l *limited) Read(p []byte) (int, error) {
 
 // Close closes the client's content.
 func (l *limited) Close() error { return l.body.Close() }
+
+// join makes s the service of the request.
+func (e *Exchange) join(s *service) {
+	e.service = s
+	s.active.Add(1)
+}
 
 // serviceName is "" until the request is routed.
 func (e *Exchange) serviceName() string {

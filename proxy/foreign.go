@@ -78,12 +78,15 @@ func (p *Proxy) admit(in inbound, from string) admission.Permit {
 // beginForeign takes in a request as its client sent it to another geo.
 func (p *Proxy) beginForeign(in inbound, r *message.Request) *Exchange {
 	e := &Exchange{
-		proxy: p, service: p.byName[in.service],
+		proxy:  p,
 		client: in.client.Addr().Unmap(),
 		hop:    in.hop, origin: in.visited[0], visited: in.visited[1:], served: p.setup.Geo,
 	}
 	if in.hop == hopReplay {
 		e.source, e.failed = r.Header.Get(replay.FieldSource), r.Header.Get(replay.FieldFailed)
+	}
+	if s := p.byName[in.service]; s != nil {
+		e.join(s)
 	}
 	e.id, e.listener = in.id, FromFabric
 	e.record.start = time.Now()

@@ -19,6 +19,7 @@ const defaultHandshakes = 4096
 // costs anything.
 type gate struct {
 	refusals refusals
+	accepted atomic.Uint64
 
 	most    int64 // connections
 	conns   atomic.Int64
@@ -60,6 +61,7 @@ func defaultConnections() int {
 
 // enter takes a connection in, or refuses it: nil.
 func (g *gate) enter(nc *net.TCPConn) *clientConn {
+	g.accepted.Add(1)
 	if g.conns.Add(1) > g.most {
 		g.conns.Add(-1)
 		g.refuse(nc, RuleConnections)

@@ -45,6 +45,8 @@ type listener struct {
 
 	gate       *gate
 	complaints ration // lines about requests that engines refuse
+	greeted    greetings
+	requests   requestCounts
 
 	engines engines
 

@@ -66,7 +66,7 @@ func (e *Exchange) routeCall(l *listener) *message.Response {
 	if _, err := normalise(e.req.Path()); err != nil {
 		return e.refuse(400, RuleRequest, err.Error())
 	}
-	e.service = s
+	e.join(s)
 	if n := viaEdges(e.req.Header); n >= maxVia {
 		return e.replayError(replay.Errorf(replay.Loop, "the request has been at %d edges, its Via says: apps send it on to each other", n))
 	}

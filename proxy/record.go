@@ -49,12 +49,7 @@ func (r *record) watch(e *Exchange, resp *message.Response) {
 		r.first = time.Now()
 	}
 	if e.service != nil && !r.declined {
-		e.service.stats.observe(r.first, sample{
-			took:     r.first.Sub(r.start),
-			answered: r.answered,
-			failed:   resp.Status >= 500,
-			moved:    r.shed != "" || r.failover != "",
-		})
+		e.service.stats.observe(r.first, sample{r.first.Sub(r.start), r.answered, resp.Status, r.moved()})
 	}
 	if e.rule != "" {
 		e.proxy.refused.add(RefusedRequest{Listener: e.listener, Service: e.serviceName(), Rule: e.rule})
@@ -75,6 +70,19 @@ func (r *record) watch(e *Exchange, resp *message.Response) {
 	}
 }
 
+// moved returns why another geo served it; "": this one did.
+func (r *record) moved() hop {
+	switch {
+	case r.replay != "":
+		return hopReplay
+	case r.shed != "":
+		return hopShed
+	case r.failover != "":
+		return hopFailover
+	}
+	return ""
+}
+
 // over ends the exchange with its answer.
 func (r *record) over() {
 	if why := r.broke.Load(); why != nil {
@@ -90,6 +98,14 @@ func (r *record) end(e *Exchange, status int, err string) {
 	}
 	for _, f := range r.ending {
 		f()
+	}
+	if s := e.service; s != nil {
+		s.active.Add(-1)
+		s.sent.Add(uint64(r.bytes.Load()))
+		s.received.Add(uint64(e.received()))
+		if status == statusGone {
+			s.stats.gone()
+		}
 	}
 	e.proxy.access.write(e, status, err)
 }

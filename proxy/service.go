@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"anyedge/internal/message"
 	"anyedge/proxy/upstream"
@@ -30,6 +31,10 @@ type service struct {
 	pool  pool
 	via   string // element of Via for what its backends answer
 	stats stats
+	each  each // backends
+
+	active         atomic.Int64  // requests under way
+	received, sent atomic.Uint64 // bytes of content, of and to clients
 
 	limits *clientLimits // nil: none
 }

@@ -17,11 +17,41 @@ const (
 	latencyGrowth  = 1.2
 )
 
-// stats are the counts of a service's last seconds.
+// stats are the counts of a service or a backend: of its last seconds, and of all
+// time.
 type stats struct {
 	mu    sync.Mutex
 	since time.Time
 	slots [window + 1]slot // by unix second
+	ever  Totals
+}
+
+// Totals are counts since the start.
+type Totals struct {
+	Answers  [6]uint64 // by class of their status; 0: the client left before
+	Shed     uint64    // of Answers, those served elsewhere, by why
+	Failover uint64
+	Replay   uint64
+	Replays  uint64 // instructions
+	Took     Histogram
+}
+
+// Bounds are the upper bounds of a Histogram, in seconds.
+var Bounds = [...]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
+
+// A Histogram counts the times to the first byte of apps' answers.
+type Histogram struct {
+	Counts [len(Bounds) + 1]uint64 // of those up to each bound and above the one before
+	Sum    time.Duration
+}
+
+func (h *Histogram) observe(d time.Duration) {
+	i, s := 0, d.Seconds()
+	for i < len(Bounds) && s > Bounds[i] {
+		i++
+	}
+	h.Counts[i]++
+	h.Sum += d
 }
 
 // slot is one second.
@@ -38,8 +68,8 @@ type slot struct {
 type sample struct {
 	took     time.Duration // to the first byte of the answer
 	answered bool          // by an app: an edge's own refusals are no latency
-	failed   bool
-	moved    bool // served elsewhere by the edge's own decision
+	status   int
+	hop      hop // why another geo served it; "" for this one
 }
 
 func (s *stats) observe(now time.Time, one sample) {
@@ -47,15 +77,46 @@ func (s *stats) observe(now time.Time, one sample) {
 	defer s.mu.Unlock()
 	slot := s.slot(now)
 	slot.requests++
-	if one.failed {
+	if one.status >= 500 {
 		slot.failed++
 	}
-	if one.moved {
+	s.ever.count(one)
+	if one.hop == hopShed || one.hop == hopFailover {
 		slot.moved++
 	}
 	if one.answered {
 		slot.latency[latencyBucket(one.took)]++
+		s.ever.Took.observe(one.took)
 	}
+}
+
+// count counts one request.
+func (t *Totals) count(one sample) {
+	if class := one.status / 100; class < len(t.Answers) {
+		t.Answers[class]++
+	}
+	switch one.hop {
+	case hopShed:
+		t.Shed++
+	case hopFailover:
+		t.Failover++
+	case hopReplay:
+		t.Replay++
+	}
+}
+
+// gone counts a client that left before its answer.
+func (s *stats) gone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ever.Answers[0]++
+}
+
+// totals returns the counts of all time.
+func (s *stats) totals() Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ever
 }
 
 // replayed counts an instruction.
@@ -63,6 +124,7 @@ func (s *stats) replayed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.slot(time.Now()).replays++
+	s.ever.Replays++
 }
 
 // slot returns the slot of now. The caller holds mu.

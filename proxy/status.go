@@ -24,10 +24,25 @@ type ServiceStatus struct {
 	Samples   int     // answers behind P50 and P99; 0: those mean nothing
 	P50, P99  time.Duration
 
+	Active         int    // requests under way
+	Received, Sent uint64 // bytes of content, of and to clients
+	Totals         Totals
+
 	Elsewhere []string // geos that could serve it, nearest first
-	Backends  []upstream.BackendStatus
+	Backends  []BackendStatus
 	Refused   []Refusal // by its limits per client, since the start
 	Counts    upstream.Counts
+}
+
+// A BackendStatus is what an engineer wants to know of a backend. Rates are
+// answers/s over the last ten seconds, without tries that another one followed.
+type BackendStatus struct {
+	upstream.BackendStatus
+	Rate      float64
+	ErrorRate float64 // share that is 5xx, or none
+	Samples   int     // behind P50 and P99; 0: those mean nothing
+	P50, P99  time.Duration
+	Totals    Totals // without Shed and what follows
 }
 
 // A ServiceHealth is what decisions need of a service: who can serve it.
@@ -61,9 +76,10 @@ func (p *Proxy) Services() []ServiceStatus {
 			Rate: sum.rate, ErrorRate: sum.errorRate, Replayed: sum.replayed, Shed: sum.moved,
 			Samples: sum.samples, P50: sum.p50, P99: sum.p99,
 			Elsewhere: p.door.Elsewhere(s.cfg.Name),
-			Backends:  s.pool.Status(),
-			Refused:   s.limits.refused(),
-			Counts:    s.pool.Counts(),
+			Active:    int(s.active.Load()), Received: s.received.Load(), Sent: s.sent.Load(), Totals: s.stats.totals(),
+			Backends: s.backends(now),
+			Refused:  s.limits.refused(),
+			Counts:   s.pool.Counts(),
 		}
 	}
 	return out
@@ -81,6 +97,9 @@ type ListenerStatus struct {
 	Missing   []netip.AddrPort // of VIPs, not on this machine so far
 	Up        bool             // accepts at one address at least
 
+	Accepted    uint64 // TCP connections ever
+	Handshakes  []HandshakeCount
+	Requests    []RequestCount
 	Connections int       // TCP connections of clients
 	Arriving    int       // of them, within their handshake
 	Refused     []Refusal // by every rule, since the start
@@ -93,6 +112,7 @@ func (p *Proxy) Listeners() []ListenerStatus {
 		out[i] = ListenerStatus{
 			Name: l.cfg.Name, VIPs: l.cfg.VIPs, Services: l.serviceNames(),
 			Protocols: l.protocols, TLS: l.tls != nil, Private: l.cfg.Private,
+			Accepted: l.gate.accepted.Load(), Handshakes: l.greeted.all(), Requests: l.requests.all(),
 			Connections: int(l.gate.conns.Load()), Arriving: l.gate.arriving.len(), Refused: l.gate.refusals.all(),
 		}
 		if bound := l.bound.Load(); bound != nil {

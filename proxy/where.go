@@ -97,6 +97,9 @@ func (e *Exchange) local(ctx context.Context) (*message.Response, error) {
 		e.record.tries += r.Tries
 	}
 	e.record.queued += r.Queued
+	if r.Tries > 0 && ctx.Err() == nil {
+		e.service.each.of(r.Asked, e.service.pool).observe(r.HeardAt, tried(r, resp))
+	}
 	if err != nil && message.SentBy(err) == message.NothingSent {
 		return nil, err
 	}

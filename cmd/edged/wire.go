@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"anyedge/internal/host"
 	"anyedge/internal/lifecycle"
 	"anyedge/internal/message"
+	"anyedge/internal/metrics"
 	"anyedge/internal/recorder"
 	"anyedge/internal/steering"
 	"anyedge/internal/world"
@@ -51,6 +53,8 @@ type node struct {
 	path      *bpf.Path       // nil: packets stay where they arrive
 	addresses *host.Addresses // nil: no VIP needs one
 	dns       *dns            // nil: nobody asks for names here
+	counted   http.Handler    // answers with the metrics
+	metrics   *metrics.Server // nil: at the admin socket alone
 	admin     *admin.Server
 
 	manager  *manager
@@ -111,6 +115,7 @@ func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 		return nil, err
 	}
 	n.steer = steering.NewController(n.gather, n.apply, part(log, "steering"))
+	n.wireMetrics()
 	n.admin = admin.New(admin.Config{Socket: cfg.Socket()}, source{n}, part(log, "admin"))
 	return n, nil
 }
@@ -240,6 +245,14 @@ func (n *node) wireBGP(o options) error {
 	return err
 }
 
+// wireMetrics builds what answers with the metrics.
+func (n *node) wireMetrics() {
+	n.counted = metrics.NewHandler(source{n}.collect)
+	if n.cfg.Node != nil && n.cfg.Node.Metrics != nil {
+		n.metrics = metrics.NewServer(*n.cfg.Node.Metrics, n.counted, part(n.log, "metrics"))
+	}
+}
+
 // components adds everything that runs, in start order. bgp comes last: routes
 // are announced when the listeners behind them accept, and withdrawn before
 // they close.
@@ -258,6 +271,9 @@ func (n *node) components(g *lifecycle.Group) {
 	g.Add("proxy", n.proxy)
 	if n.dns != nil {
 		g.Add("dns", n.dns)
+	}
+	if n.metrics != nil {
+		g.Add("metrics", n.metrics)
 	}
 	g.Add("nerves", lifecycle.RunFunc(n.nerves))
 	g.Add("steering", n.steer)

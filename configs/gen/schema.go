@@ -98,7 +98,7 @@ func mapType(t reflect.Type) *jsonschema.Schema {
 func readComments(root string) (map[string]string, error) {
 	out := map[string]string{}
 	for _, dir := range []string{
-		"bgp", "bpf", "configs", "fabric", "internal/admin", "internal/dnsserver", "internal/secret", "internal/steering", "internal/world",
+		"bgp", "bpf", "configs", "fabric", "internal/admin", "internal/dnsserver", "internal/metrics", "internal/secret", "internal/steering", "internal/world",
 		"proxy", "proxy/certs", "proxy/upstream", "replay",
 	} {
 		paths, err := filepath.Glob(filepath.Join(root, dir, "*.go"))

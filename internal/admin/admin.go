@@ -52,6 +52,8 @@ type Source interface {
 	Events(ctx context.Context, after uint64, since time.Time) api.Events
 	Drain(api.DrainRequest) (api.DrainReply, error)
 	Undrain(api.DrainRequest) (api.DrainReply, error)
+	// ServeMetrics answers with what the node counts, in the form of Prometheus.
+	ServeMetrics(w http.ResponseWriter, r *http.Request)
 }
 
 // A BadRequestError is the caller's mistake; its text says what to do.
@@ -171,6 +173,7 @@ func (s *Server) routes() http.Handler {
 		t, err := s.source.L4Trace(q.Get("src"), q.Get("dst"), q.Get("proto"))
 		s.reply(w, t, err)
 	})
+	mux.HandleFunc("GET "+api.PathMetrics, s.source.ServeMetrics)
 	mux.HandleFunc("GET "+api.PathEvents, s.events)
 	mux.HandleFunc("POST "+api.PathDrain, s.order(s.source.Drain))
 	mux.HandleFunc("POST "+api.PathUndrain, s.order(s.source.Undrain))

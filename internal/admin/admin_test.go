@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,13 +30,17 @@ type fixed struct {
 	orders chan api.DrainRequest
 }
 
-func (fixed) Version() api.Version         { return api.Version{Daemon: "1.0.0", Geo: "fra"} }
-func (fixed) Status() api.Status           { return api.Status{Health: api.OK} }
-func (fixed) Geos() api.Geos               { return api.Geos{Geo: "fra"} }
-func (fixed) Routes() api.Routes           { return api.Routes{V: 1, ASN: 65010} }
-func (fixed) Services() api.Services       { return api.Services{Services: []api.Service{{Name: "shop"}}} }
-func (fixed) FabricPeers() api.FabricPeers { return api.FabricPeers{} }
-func (fixed) L4() api.L4                   { return api.L4{} }
+func (fixed) Version() api.Version { return api.Version{Daemon: "1.0.0", Geo: "fra"} }
+
+func (fixed) Status() api.Status { return api.Status{Health: api.OK} }
+func (fixed) Geos() api.Geos     { return api.Geos{Geo: "fra"} }
+func (fixed) Routes() api.Routes { return api.Routes{V: 1, ASN: 65010} }
+
+func (fixed) Services() api.Services                              { return api.Services{Services: []api.Service{{Name: "shop"}}} }
+func (fixed) FabricPeers() api.FabricPeers                        { return api.FabricPeers{} }
+func (fixed) ServeMetrics(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "edged_info 1") }
+
+func (fixed) L4() api.L4 { return api.L4{} }
 func (fixed) L4Trace(_, _, _ string) (api.L4Trace, error) {
 	return api.L4Trace{}, &admin.BadRequestError{Text: "no"}
 }

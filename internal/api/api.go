@@ -24,6 +24,7 @@ const (
 	PathEvents      = "/v1/events" // ?since=RFC3339&after=ID&wait=SECONDS
 	PathDrain       = "/v1/drain"
 	PathUndrain     = "/v1/undrain"
+	PathMetrics     = "/metrics" // text, in the form of Prometheus
 )
 
 // Error is the body of every answer that is not 2xx.

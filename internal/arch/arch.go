@@ -27,7 +27,7 @@ var Table = map[string][]string{
 	// configs takes their Config types only.
 	"configs": {
 		"proxy/...", "bgp", "bpf", "fabric", "replay", "internal/world", "internal/steering",
-		"internal/admin", "internal/dnsserver", "internal/secret", "internal/message",
+		"internal/admin", "internal/dnsserver", "internal/metrics", "internal/secret", "internal/message",
 	},
 	"configs/gen": {"configs", "internal/message"},
 
