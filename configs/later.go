@@ -24,8 +24,6 @@ var later = []string{
 	"l4.defense",
 	"certificates[].acme",
 	"services[].discover",
-	"services[].health.passive",
-	"services[].retry",
 	"services[].replay.max_spool",
 	"services[].replay.client_hint",
 	"services[].replay.compat",

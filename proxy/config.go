@@ -66,6 +66,7 @@ type ServiceConfig struct {
 	Backends  []upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                                               // the same in every geo; a geo's own stand under node.backends
 	Balance   string                   `json:"balance,omitempty" yaml:"balance"`                                                 // how a backend is chosen: p2c (the less busy of two), ewma (the one of two that answers sooner), round_robin, hash(header:NAME), hash(cookie:NAME), hash(client) or hash(path); default p2c
 	SlowStart *time.Duration           `json:"slow_start,omitempty" yaml:"slow_start"`                                           // how long a backend that comes or returns takes until it has its whole share; 0s = at once; default 10s
+	Retry     upstream.RetryConfig     `json:"retry,omitzero" yaml:"retry"`                                                      // when a request that failed is sent once more
 	Queue     upstream.QueueConfig     `json:"queue,omitzero" yaml:"queue"`                                                      // of requests while every backend is at its hard limit
 	Health    upstream.HealthConfig    `json:"health,omitzero" yaml:"health"`                                                    // how backends are judged
 	Timeouts  upstream.TimeoutsConfig  `json:"timeouts,omitzero" yaml:"timeouts"`                                                // how long backends may take

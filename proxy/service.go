@@ -10,6 +10,7 @@ import (
 
 	"anyedge/internal/message"
 	"anyedge/proxy/upstream"
+	"anyedge/replay"
 )
 
 // A pool is a service's local backends; [*upstream.Pool] is one.
@@ -50,6 +51,8 @@ func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
 		Timeouts:  c.Timeouts,
 		Queue:     c.Queue,
 		SlowStart: c.SlowStart,
+		Retry:     c.Retry,
+		Keep:      func(h message.Header) bool { return replay.Present(h) && !c.Replay.Ignored() },
 	}, log)
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", c.Name, err)

@@ -57,6 +57,8 @@ func (a *app) backendsView(b api.Backends) view {
 			if x.Share > 0 && x.Share < 1 {
 				health.text += fmt.Sprintf(" at %.0f%%", 100*x.Share)
 			}
+		case "ejected":
+			health.mood, lastError = ill, x.Why
 		case "down":
 			health = cell{"DOWN " + a.since(x.Since), ill}
 		}

@@ -62,7 +62,7 @@ func (s source) Backends(service string) api.Backends {
 		for _, b := range v.Backends {
 			row := api.Backend{
 				Service: v.Name, Name: b.Name, URL: b.URL, Health: healthWord(b.State), Since: b.Since,
-				LastError: b.LastError, Active: int(b.Active), Requests: uint64(max(b.Requests, 0)), Failures: uint64(max(b.Failed, 0)),
+				Why: b.Why, LastError: b.LastError, Active: int(b.Active), Requests: uint64(max(b.Requests, 0)), Failures: uint64(max(b.Failed, 0)),
 				Weight: b.Weight, Share: b.Share, Load: b.Load, SoftLimit: b.Limit.Soft, HardLimit: b.Limit.Hard,
 			}
 			if b.Latency > 0 {
@@ -78,7 +78,9 @@ func (s source) Backends(service string) api.Backends {
 func local(c upstream.Counts) api.Local {
 	return api.Local{
 		Waiting: c.Waiting, Queued: uint64(max(c.Queued, 0)), Busy: uint64(max(c.Busy, 0)),
-		Panicked: uint64(max(c.Panicked, 0)),
+		Panicked: uint64(max(c.Panicked, 0)), Ejected: uint64(max(c.Ejected, 0)),
+		Retried: uint64(max(c.Retried, 0)), Spent: uint64(max(c.Spent, 0)),
+		Hedged: uint64(max(c.Hedged, 0)), HedgeWon: uint64(max(c.HedgeWon, 0)),
 	}
 }
 
@@ -89,6 +91,8 @@ func healthWord(s upstream.State) string {
 		return "up"
 	case upstream.Unknown:
 		return "unknown"
+	case upstream.Ejected:
+		return "ejected"
 	default:
 		return "down"
 	}

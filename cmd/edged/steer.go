@@ -130,6 +130,9 @@ func (n *node) noteBackends(now time.Time) {
 			if b.State == upstream.Unhealthy && b.LastError != "" {
 				text = fmt.Sprintf("%s: %s", text, b.LastError)
 			}
+			if b.State == upstream.Ejected {
+				text = fmt.Sprintf("%s for %s: %s", text, b.Until.Sub(b.Since).Round(time.Second), b.Why)
+			}
 			if known || b.State == upstream.Healthy {
 				n.events.Add(now, "backend/"+id, text)
 			}

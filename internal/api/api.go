@@ -278,10 +278,15 @@ type Service struct {
 
 // Local is what choosing among the backends here came to, since the start.
 type Local struct {
-	Waiting  int    `json:"waiting"`  // requests in the queue now
-	Queued   uint64 `json:"queued"`   // requests that waited for a backend with room
-	Busy     uint64 `json:"busy"`     // requests that found no room in time
-	Panicked uint64 `json:"panicked"` // requests sent to any backend, well or not
+	Waiting  int    `json:"waiting"`   // requests in the queue now
+	Queued   uint64 `json:"queued"`    // requests that waited for a backend with room
+	Busy     uint64 `json:"busy"`      // requests that found no room in time
+	Panicked uint64 `json:"panicked"`  // requests sent to any backend, well or not
+	Ejected  uint64 `json:"ejected"`   // backends, each time that requests failed there too often
+	Retried  uint64 `json:"retried"`   // requests sent once more although a backend may have executed them
+	Spent    uint64 `json:"spent"`     // requests not sent once more: the budget was spent
+	Hedged   uint64 `json:"hedged"`    // requests that a second backend was asked as well
+	HedgeWon uint64 `json:"hedge_won"` // of Hedged, answered by the second
 }
 
 // Backends lists backends.
@@ -294,8 +299,9 @@ type Backend struct {
 	Service   string    `json:"service"`
 	Name      string    `json:"name"`
 	URL       string    `json:"url"`
-	Health    string    `json:"health"` // up | down | unknown
+	Health    string    `json:"health"` // up | down | ejected | unknown
 	Since     time.Time `json:"since"`
+	Why       string    `json:"why,omitempty"` // of Health, when requests are the reason: "5 x 502 in a row"
 	LastError string    `json:"last_error,omitempty"`
 	Active    int       `json:"active"` // requests in flight
 	Requests  uint64    `json:"requests"`

@@ -26,13 +26,15 @@ type backend struct {
 	report  report
 	leaving atomic.Bool // takes no more requests
 
-	health health
+	health  health
+	outlier outlier
 
 	// Guarded by the pool's mu.
 	cfg       BackendConfig
 	taking    bool      // requests, as of the last set
 	startedAt time.Time // when it began to take them slowly; zero: it has its whole share
 	leftAt    time.Time // when it left the pool
+	ejection  ejection
 }
 
 // newBackend makes a backend and its client, without dialling.
@@ -132,6 +134,8 @@ type BackendStatus struct {
 	Load      float64 // what it says of itself, 0..1
 	Limit     LimitConfig
 	State     State
+	Why       string        // of State, where there is more to say: "5 x 502 in a row"
+	Until     time.Time     // when an ejection ends; zero: it is not ejected
 	Since     time.Time     // of State
 	Active    int64         // requests under way
 	Requests  int64         // given to it since the start
@@ -156,6 +160,9 @@ func (p *Pool) Status() []BackendStatus {
 		s.Name, s.URL, s.Weight, s.Limit = b.name, b.url, max(b.cfg.Weight, 1), b.cfg.Limit
 		s.Active, s.Requests, s.Failed = b.active.Load(), b.total.Load(), b.failed.Load()
 		s.Load = b.report.at(int64(now.Sub(p.began)))
+		if e := b.ejection; s.State == Healthy && !e.until.IsZero() {
+			s.State, s.Why, s.Since, s.Until = Ejected, e.why, e.since, e.until
+		}
 		weight, _ := p.share(b, now)
 		s.Share = float64(weight) / float64(s.Weight*unit)
 		if p.timed() {

@@ -31,7 +31,34 @@ type QueueConfig struct {
 
 // HealthConfig says how a backend is judged.
 type HealthConfig struct {
-	HTTP *HTTPCheckConfig `json:"http,omitempty" yaml:"http"` // absent: a TCP connect every interval
+	HTTP    *HTTPCheckConfig `json:"http,omitempty" yaml:"http"`       // absent: a TCP connect every interval
+	Passive *PassiveConfig   `json:"passive,omitempty" yaml:"passive"` // what requests meet counts, too; {} takes the defaults; absent: only whether they can connect
+}
+
+// PassiveConfig says when a backend takes no requests for a while because of
+// what requests met there: answers with a 5xx status but 501, connections that
+// broke without an answer, and time that ran out.
+type PassiveConfig struct {
+	Consecutive *int           `json:"consecutive,omitempty" yaml:"consecutive" jsonschema:"minimum=0"`           // failures in a row that eject; 0 = any number; default 5
+	ErrorRatio  *float64       `json:"error_ratio,omitempty" yaml:"error_ratio" jsonschema:"minimum=0,maximum=1"` // share of failures in a window that ejects; 0 = any share; default 0.5
+	MinRequests int            `json:"min_requests,omitempty" yaml:"min_requests" jsonschema:"minimum=1"`         // in a window, for its share to count; default 20
+	Window      *time.Duration `json:"window,omitempty" yaml:"window"`                                            // that failures are counted over; default 10s
+	Eject       *time.Duration `json:"eject,omitempty" yaml:"eject"`                                              // how long at first; each further time as much longer, up to ten times as long; default 30s
+	MaxEjected  *float64       `json:"max_ejected,omitempty" yaml:"max_ejected" jsonschema:"minimum=0,maximum=1"` // largest share of the backends that is ejected at once, but always one of several and never the last; default 0.5
+}
+
+// RetryConfig says when a request that failed is sent once more. A request of
+// which no backend took a byte is always sent to the next one; what follows is
+// about those that a backend may have executed, and holds for requests that can
+// be repeated without harm (RFC 9110 section 9.2.2) and whose content is still
+// there.
+type RetryConfig struct {
+	Attempts int            `json:"attempts,omitempty" yaml:"attempts" jsonschema:"minimum=1,maximum=10"` // times that a request is sent at most; 1 = never again; default 2
+	On       []string       `json:"on,omitempty" yaml:"on" jsonschema:"enum=reset,enum=timeout"`          // reset: the connection broke before an answer; timeout: there was none in time; default [reset]
+	Statuses []int          `json:"statuses,omitempty" yaml:"statuses"`                                   // of answers in whose place another backend's is taken, like 502, 503, 504; default none
+	PerTry   *time.Duration `json:"per_try,omitempty" yaml:"per_try"`                                     // for an answer to one try, which is then given up for the next as if on had timeout; default none but timeouts.response_header
+	Budget   *float64       `json:"budget,omitempty" yaml:"budget" jsonschema:"minimum=0,maximum=1"`      // share of the requests that may be repeated, over ten seconds; one more per second is always free; default 0.1
+	Hedge    string         `json:"hedge,omitempty" yaml:"hedge"`                                         // how long a GET, HEAD or OPTIONS without content waits until a second backend is asked as well: a duration, or p95 of the times to an answer; default never
 }
 
 // HTTPCheckConfig is an active check by HTTP request.
@@ -48,5 +75,6 @@ type HTTPCheckConfig struct {
 type TimeoutsConfig struct {
 	Connect        *time.Duration `json:"connect,omitempty" yaml:"connect"`                 // for a TCP connection; default 1s
 	ResponseHeader *time.Duration `json:"response_header,omitempty" yaml:"response_header"` // from the request's end to the answer's head; default 30s
-	Idle           *time.Duration `json:"idle,omitempty" yaml:"idle"`                       // how long a pooled connection is kept without a request; of a pooled connection; default 60s
+	Total          *time.Duration `json:"total,omitempty" yaml:"total"`                     // for all tries and the whole answer with its content; not for an upgraded connection; default none
+	Idle           *time.Duration `json:"idle,omitempty" yaml:"idle"`                       // how long a pooled connection is kept without a request; default 60s
 }

@@ -1,6 +1,10 @@
 package upstream
 
-import "anyedge/internal/message"
+import (
+	"time"
+
+	"anyedge/internal/message"
+)
 
 // A Chooser is the choice among backends that all take requests, without a
 // network.
@@ -46,3 +50,25 @@ func (c *Chooser) Active() []int64 {
 
 // MaxTurns is the longest round of round robin.
 const MaxTurns = maxTurns
+
+// A Budget is the budget of repeated requests, by itself.
+type Budget struct{ b budget }
+
+// NewBudget returns a budget of that share.
+func NewBudget(share float64, now time.Time) *Budget {
+	b := &Budget{}
+	b.b.begin(share, now)
+	return b
+}
+
+// Take is what the pool asks.
+func (b *Budget) Take(now time.Time, requests int64) bool { return b.b.take(now, requests) }
+
+// Late returns the 95th percentile that a hedge believes in after these samples.
+func Late(samples []time.Duration) time.Duration {
+	h := hedge{p95: true}
+	for _, s := range samples {
+		h.observe(s)
+	}
+	return h.delay()
+}

@@ -15,6 +15,7 @@ const (
 	Healthy   State = "healthy"   // takes requests
 	Suspect   State = "suspect"   // a request could not connect; the next check decides
 	Unhealthy State = "unhealthy" // its checks fail
+	Ejected   State = "ejected"   // its checks succeed, but requests failed there: passed over for a while
 )
 
 // health is the verdict on one backend and how it came about. Each verdict
@@ -49,7 +50,7 @@ func (h *health) good(now time.Time, rise int) bool {
 		if h.streak++; h.streak >= rise {
 			return h.enter(now, Healthy)
 		}
-	case Healthy:
+	case Healthy, Ejected:
 		h.streak = 0
 	}
 	return false
@@ -65,7 +66,7 @@ func (h *health) bad(now time.Time, fall int, err error) bool {
 	switch h.state {
 	case Unknown:
 		return h.enter(now, Unhealthy)
-	case Healthy, Suspect:
+	case Healthy, Suspect, Ejected:
 		if h.streak++; h.streak >= fall {
 			return h.enter(now, Unhealthy)
 		}

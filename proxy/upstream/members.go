@@ -91,8 +91,13 @@ func (p *Pool) settle(now time.Time) time.Duration {
 		case Unknown:
 			pending++
 			continue
-		case Suspect, Unhealthy:
+		case Suspect, Unhealthy, Ejected:
 			b.taking, b.startedAt = false, time.Time{}
+			continue
+		}
+		if p.ejected(b, now) {
+			b.taking, b.startedAt = false, time.Time{}
+			soon(b.ejection.until.Sub(now))
 			continue
 		}
 		if !b.taking {

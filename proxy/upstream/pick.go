@@ -9,9 +9,9 @@ import (
 )
 
 // take chooses a backend that is none of tried and counts the request as under
-// way there. When all are at their hard limit a first try queues; a later one
-// does not, for a pool that is full is no place to try again.
-func (p *Pool) take(ctx context.Context, r *message.Request, who Asker, tried []*backend) (*backend, error) {
+// way there. When all are at their hard limit a first try queues; one that comes
+// again does not, for a pool that is full is no place for that.
+func (p *Pool) take(ctx context.Context, r *message.Request, who Asker, tried []*backend, again bool) (*backend, error) {
 	s := p.set.Load()
 	if s.desperate != nil && who != nil && who.Alone() {
 		s = s.desperate
@@ -23,6 +23,9 @@ func (p *Pool) take(ctx context.Context, r *message.Request, who Asker, tried []
 	if len(s.seats) == 0 {
 		return nil, ErrNoBackend
 	}
+	if again && p.queue.waiting.Load() > 0 {
+		return nil, ErrBusy
+	}
 	var client netip.Addr
 	if who != nil {
 		client = who.Client()
@@ -32,12 +35,12 @@ func (p *Pool) take(ctx context.Context, r *message.Request, who Asker, tried []
 		b.active.Add(1)
 		return b, nil
 	}
-	if p.queue.waiting.Load() == 0 || len(tried) > 0 {
+	if p.queue.waiting.Load() == 0 {
 		if b := p.room(s, r, client); b != nil {
 			return b, nil
 		}
 	}
-	if len(tried) > 0 {
+	if again {
 		return nil, ErrBusy
 	}
 	return p.enqueue(ctx, r, client)

@@ -20,6 +20,14 @@ const (
 	DefaultIdle           = 60 * time.Second
 	DefaultSlowStart      = 10 * time.Second
 	DefaultQueueWait      = 250 * time.Millisecond
+	DefaultConsecutive    = 5
+	DefaultErrorRatio     = 0.5
+	DefaultMinRequests    = 20
+	DefaultWindow         = 10 * time.Second
+	DefaultEject          = 30 * time.Second
+	DefaultMaxEjected     = 0.5
+	DefaultAttempts       = 2
+	DefaultBudget         = 0.1
 )
 
 // Schemes of a backend's URL.
@@ -123,12 +131,78 @@ func (c HealthConfig) Validate() error {
 }
 
 // Validate reports every problem in c.
+func (c PassiveConfig) Validate() error {
+	var errs []error
+	if c.Consecutive != nil && *c.Consecutive < 0 {
+		errs = append(errs, errors.New("consecutive: must be 0 or more"))
+	}
+	for _, x := range []struct {
+		name  string
+		value *float64
+	}{{"error_ratio", c.ErrorRatio}, {"max_ejected", c.MaxEjected}} {
+		if x.value != nil && !(*x.value >= 0 && *x.value <= 1) {
+			errs = append(errs, fmt.Errorf("%s: %v is not within 0 and 1", x.name, *x.value))
+		}
+	}
+	if c.MinRequests < 0 {
+		errs = append(errs, errors.New("min_requests: must be 1 or more"))
+	}
+	if c.Window != nil && *c.Window <= 0 || c.Eject != nil && *c.Eject <= 0 {
+		errs = append(errs, errors.New("window and eject: must be above 0"))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate reports every problem in c.
+func (c RetryConfig) Validate() error {
+	var errs []error
+	if c.Attempts < 0 || c.Attempts > 10 {
+		errs = append(errs, errors.New("attempts: must be within 1 and 10"))
+	}
+	for i, on := range c.On {
+		if on != onReset && on != onTimeout {
+			errs = append(errs, fmt.Errorf("on[%d]: %q is unknown: want reset or timeout", i, on))
+		}
+	}
+	for i, s := range c.Statuses {
+		if s < 500 || s > 599 {
+			errs = append(errs, fmt.Errorf("statuses[%d]: %d says nothing of a backend (500-599 do)", i, s))
+		}
+	}
+	if c.PerTry != nil && *c.PerTry <= 0 {
+		errs = append(errs, errors.New("per_try: must be above 0"))
+	}
+	if c.Budget != nil && !(*c.Budget >= 0 && *c.Budget <= 1) {
+		errs = append(errs, fmt.Errorf("budget: got %v, want a number between 0 and 1 (10%% is 0.1)", *c.Budget))
+	}
+	if _, _, err := c.hedge(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// hedge returns how long a request waits until a second backend is asked, or that
+// it is the 95th percentile; neither: never.
+func (c RetryConfig) hedge() (after time.Duration, p95 bool, err error) {
+	switch c.Hedge {
+	case "":
+		return 0, false, nil
+	case "p95":
+		return 0, true, nil
+	}
+	if after, err = time.ParseDuration(c.Hedge); err != nil || after <= 0 {
+		return 0, false, fmt.Errorf("hedge: got %q, want p95 or a duration above 0, like 50ms", c.Hedge)
+	}
+	return after, false, nil
+}
+
+// Validate reports every problem in c.
 func (c TimeoutsConfig) Validate() error {
 	var errs []error
 	for _, t := range []struct {
 		name  string
 		value *time.Duration
-	}{{"connect", c.Connect}, {"response_header", c.ResponseHeader}, {"idle", c.Idle}} {
+	}{{"connect", c.Connect}, {"response_header", c.ResponseHeader}, {"total", c.Total}, {"idle", c.Idle}} {
 		if t.value != nil && *t.value <= 0 {
 			errs = append(errs, fmt.Errorf("%s: must be above 0", t.name))
 		}
@@ -171,7 +245,7 @@ func (c TimeoutsConfig) responseHeader() time.Duration {
 func (c TimeoutsConfig) idle() time.Duration { return or(c.Idle, DefaultIdle) }
 
 // or returns *d, or the default when d is nil.
-func or(d *time.Duration, def time.Duration) time.Duration {
+func or[T any](d *T, def T) T {
 	if d == nil {
 		return def
 	}

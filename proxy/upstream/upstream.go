@@ -43,7 +43,12 @@ type Config struct {
 	Health    HealthConfig
 	Timeouts  TimeoutsConfig
 	Queue     QueueConfig
+	Retry     RetryConfig
 	SlowStart *time.Duration // nil: DefaultSlowStart
+
+	// Keep reports whether an answer is for the caller whatever its status: it is
+	// never dropped for another backend's. nil: none is.
+	Keep func(message.Header) bool
 
 	Dial   Dialer          // nil: Dial
 	Random func(n int) int // uniform in [0,n), safe for concurrent use; nil: math/rand/v2
@@ -73,7 +78,10 @@ type Pool struct {
 	moving  atomic.Bool         // shares change by themselves: Run looks again soon
 	turn    atomic.Uint64       // of round robin
 	queue   queue
+	budget  budget
+	hedge   hedge
 	counts  counts
+	losers  sync.WaitGroup // tries whose answer nobody waits for
 
 	mu      sync.Mutex // guards what follows
 	members []*backend // in the order given
@@ -86,6 +94,11 @@ type counts struct {
 	queued   atomic.Int64 // requests that waited for a backend with room
 	busy     atomic.Int64 // of them and those that found no place, refused
 	panicked atomic.Int64 // requests sent to whichever backend, well or not
+	ejected  atomic.Int64 // backends, for what requests met there
+	retried  atomic.Int64 // requests sent once more although they may have been executed
+	spent    atomic.Int64 // requests not sent once more because the budget was spent
+	hedged   atomic.Int64 // requests that a second backend was asked as well
+	won      atomic.Int64 // of them, answered by the second
 }
 
 // New returns the pool of a service. Nothing is dialled before Run, and no
@@ -107,6 +120,11 @@ func New(service string, cfg Config, log *slog.Logger) (*Pool, error) {
 	}
 	p.set.Store(&set{})
 	p.queue.begin(cfg.Queue)
+	p.budget.begin(or(cfg.Retry.Budget, DefaultBudget), p.began)
+	p.hedge.after, p.hedge.p95, err = cfg.Retry.hedge()
+	if err != nil {
+		return nil, fmt.Errorf("retry: %w", err)
+	}
 	if err := p.Update(cfg.Backends); err != nil {
 		return nil, err
 	}
@@ -139,6 +157,7 @@ func (p *Pool) Run(ctx context.Context, ready func()) error {
 		stop()
 	}
 	checks.Wait()
+	p.losers.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, b := range append(p.members, p.left...) {
@@ -228,12 +247,19 @@ type Counts struct {
 	Queued   int64 // requests that waited for a backend with room
 	Busy     int64 // requests that found no room in time
 	Panicked int64 // requests sent to any backend, well or not
+	Ejected  int64 // backends that were passed over for a while because requests failed there
+	Retried  int64 // requests sent once more although a backend may have executed them
+	Spent    int64 // requests not sent once more because the budget was spent
+	Hedged   int64 // requests that a second backend was asked as well
+	HedgeWon int64 // of Hedged, answered by the second one
 }
 
 // Counts returns the counts.
 func (p *Pool) Counts() Counts {
 	return Counts{
 		Waiting: int(p.queue.waiting.Load()), Queued: p.counts.queued.Load(),
-		Busy: p.counts.busy.Load(), Panicked: p.counts.panicked.Load(),
+		Busy: p.counts.busy.Load(), Panicked: p.counts.panicked.Load(), Ejected: p.counts.ejected.Load(),
+		Retried: p.counts.retried.Load(), Spent: p.counts.spent.Load(),
+		Hedged: p.counts.hedged.Load(), HedgeWon: p.counts.won.Load(),
 	}
 }
