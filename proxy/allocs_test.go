@@ -64,7 +64,42 @@ func measured(tb testing.TB) *edge {
 	sample := 0.01
 	s := shop(bareBackend(tb))
 	s.Health = upstream.HealthConfig{}
-	return start(tb, proxy.Setup{Services: []proxy.ServiceConfig{s}, Log: proxy.LogConfig{Access: proxy.AccessLogConfig{Sample: &sample}}})
+	h1, h2 := plain("h1"), plain("h2")
+	h2.Config.Protocols = []string{"h2"}
+	return start(tb, proxy.Setup{
+		Services: []proxy.ServiceConfig{s}, Listeners: []proxy.Listener{secure("https"), h1, h2},
+		Log: proxy.LogConfig{Access: proxy.AccessLogConfig{Sample: &sample}},
+	})
+}
+
+// A way is how a client comes to the edge.
+type way struct {
+	name     string
+	secure   bool
+	protocol string
+	one      func(tb testing.TB, c net.Conn) func() // does one exchange on c
+}
+
+var ways = []way{
+	{"H1", false, "h1", oneH1},
+	{"H2", false, "h2", oneH2},
+	{"H1TLS", true, "http/1.1", oneH1},
+	{"H2TLS", true, "h2", oneH2},
+}
+
+// client returns a function that does one exchange.
+func (w way) client(tb testing.TB) func() {
+	tb.Helper()
+	e := measured(tb)
+	if w.secure {
+		return w.one(tb, e.connect(tb, w.protocol))
+	}
+	c, err := net.Dial("tcp", e.addr(w.protocol))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Close() })
+	return w.one(tb, c)
 }
 
 // connect opens a TLS connection to the edge.
@@ -80,9 +115,8 @@ func (e *edge) connect(tb testing.TB, protocol string) net.Conn {
 }
 
 // oneH1 returns a function that does one exchange over HTTP/1.1.
-func oneH1(tb testing.TB, e *edge) func() {
+func oneH1(tb testing.TB, c net.Conn) func() {
 	tb.Helper()
-	c := e.connect(tb, "http/1.1")
 	request := []byte("GET /path HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
 	b := make([]byte, 16<<10)
 	return func() {
@@ -107,9 +141,8 @@ func oneH1(tb testing.TB, e *edge) func() {
 }
 
 // oneH2 returns a function that does one exchange over HTTP/2.
-func oneH2(tb testing.TB, e *edge) func() {
+func oneH2(tb testing.TB, c net.Conn) func() {
 	tb.Helper()
-	c := e.connect(tb, "h2")
 	f := http2.NewFramer(c, nil)
 	_, err := io.WriteString(c, http2.ClientPreface)
 	if err == nil {
@@ -168,18 +201,38 @@ func oneH2(tb testing.TB, e *edge) func() {
 }
 
 func BenchmarkExchange(b *testing.B) {
-	for _, bb := range []struct {
-		name string
-		one  func(testing.TB, *edge) func()
-	}{{"H1", oneH1}, {"H2", oneH2}} {
-		b.Run(bb.name, func(b *testing.B) {
-			one := bb.one(b, measured(b))
+	for _, w := range ways {
+		b.Run(w.name, func(b *testing.B) {
+			one := w.client(b)
 			for range 100 {
 				one()
 			}
 			b.ReportAllocs()
 			for b.Loop() {
 				one()
+			}
+		})
+	}
+}
+
+// What an exchange costs in allocations, with everything on that is on by default,
+// once its connections are warm. It may become less, not more.
+func TestExchangeAllocations(t *testing.T) {
+	most := map[string]float64{"H1": 24, "H2": 22}
+	for _, w := range ways {
+		if w.secure {
+			continue // what crypto/tls allocates for a record is its own
+		}
+		t.Run(w.name, func(t *testing.T) {
+			if raceEnabled {
+				t.Skip("under the race detector nothing is used twice")
+			}
+			one := w.client(t)
+			for range 200 {
+				one()
+			}
+			if n := testing.AllocsPerRun(2000, one); n > most[w.name] {
+				t.Errorf("%v allocations, want %v", n, most[w.name])
 			}
 		})
 	}
