@@ -29,6 +29,13 @@ type answer struct {
 	mu    sync.Mutex // held while an interim answer is written
 	final bool       // no interim answer may be written any more
 	went  bool       // a 100 was written
+
+	informs func(int, message.Header) // the method inform: made once, kept from one exchange to the next
+}
+
+// Reset makes a ready for another exchange in the same arena.
+func (a *answer) Reset() {
+	a.conn, a.minor, a.method, a.last, a.final, a.went = nil, 0, "", false, false, false
 }
 
 // inform writes an interim answer at once.

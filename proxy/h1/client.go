@@ -84,13 +84,17 @@ func (c *Client) RoundTrip(ctx context.Context, req *message.Request) (*message.
 		bc, fresh, err := c.connect(ctx, req, pooled)
 		sent, again := message.NothingSent, false
 		if err == nil {
-			t := &try{client: c, conn: bc, req: req}
+			t := message.Part[try](req.Arena)
+			t.client, t.conn, t.req, t.fresh = c, bc, req, fresh
 			res, failure := t.run(ctx)
 			if failure == nil {
 				return res, nil
 			}
 			sent, again, err = t.sent(), !fresh && t.again(failure), failure
 			t.over(false)
+			if errors.Is(failure, errStale) && ctx.Err() == nil {
+				continue // it was no try
+			}
 		}
 		if sent >= most || ctx.Err() != nil {
 			cause = because(ctx, err)
@@ -148,7 +152,9 @@ func (c *Client) connect(ctx context.Context, req *message.Request, pooled bool)
 			return nil, true, err
 		}
 	}
-	bc = newBackendConn(nc)
+	if bc, err = newBackendConn(nc.(*net.TCPConn)); err != nil {
+		return nil, true, err
+	}
 	bc.preamble = preamble
 	return bc, true, nil
 }
@@ -158,14 +164,14 @@ func (c *Client) connect(ctx context.Context, req *message.Request, pooled bool)
 func (c *Client) Close() { c.pool.close() }
 
 // parseAnswer reads the head of an answer to a request of method (RFC 9112
-// sections 4 to 6) into res. Its strings share memory with s.
-func parseAnswer(res *message.Response, s, method string) (f frame, minor int, err error) {
+// sections 4 to 6) into res. Its strings share memory with s, its fields are a's.
+func parseAnswer(a *message.Arena, res *message.Response, s, method string) (f frame, minor int, err error) {
 	minor, status, fields, err := parseStatus(s)
 	if err != nil {
 		return f, 0, err
 	}
 	*res = message.Response{Status: status, Length: -1}
-	if res.Header, err = parseFields(fields); err != nil {
+	if res.Header, err = parseFields(a, fields); err != nil {
 		return f, 0, err
 	}
 	if f, err = cutFrame(&res.Header, false); err != nil {
@@ -256,6 +262,3 @@ func (b *answerBody) Ready() int {
 	}
 	return b.content.ready()
 }
-
-// trailer is the answer's Trailer.
-func (b *answerBody) trailer() message.Header { return b.content.trailer }

@@ -31,8 +31,8 @@ const (
 )
 
 var (
-	errClientGone   = errors.New("the client has gone")
-	errExchangeOver = errors.New("the exchange is over")
+	errClientGone   = message.Ended("the client has gone")
+	errExchangeOver = message.Ended("the exchange is over")
 	errLate         = errors.New("the client has been silent for too long")
 	past            = time.Unix(1, 0)
 )
@@ -51,7 +51,8 @@ type conn struct {
 	watch       watch
 
 	// Why serve left attend.
-	next    *head    // a request that has to be answered outside of it
+	next    *head // a request that has to be answered outside of it, in arena
+	arena   *message.Arena
 	refusal *refusal // instead of a request
 	linger  bool     // the last answer is written
 
@@ -98,7 +99,7 @@ func (c *conn) serve() {
 	for c.attend() == nil && c.next != nil {
 		h := c.next
 		c.next = nil
-		if !c.exchange(h) {
+		if !c.exchange(h, c.arena) {
 			break
 		}
 		c.expect(c.server.idle)
@@ -146,15 +147,16 @@ func (c *conn) step() bool {
 		}
 		c.scan = headScan{}
 		c.came()
-		h, bad := parseRequest(string(raw))
+		arena := message.NewArena()
+		h, bad := parseRequest(arena, arena.Copy(raw))
 		switch {
 		case bad != nil:
 			c.refusal = bad
 			return true
 		case h.hasContent() || h.frame.protocol != "":
-			c.next = h
+			c.next, c.arena = h, arena
 			return true
-		case !c.exchange(h):
+		case !c.exchange(h, arena):
 			return true
 		}
 		c.expect(c.server.idle)
@@ -223,33 +225,42 @@ func (c *conn) takeIn() {
 	}
 }
 
-// exchange answers a request, and reports whether another one may follow.
-func (c *conn) exchange(h *head) bool {
-	ctx, cancel := context.WithCancelCause(c.server.base)
-	defer cancel(errExchangeOver)
-	a := &answer{conn: c, minor: h.minor, method: h.method}
-	req := c.request(h, a)
+// exchange answers a request, whose memory it ends, and reports whether another
+// one may follow.
+func (c *conn) exchange(h *head, arena *message.Arena) bool {
+	answered := false
+	defer func() {
+		if !answered { // a panic: nobody knows who else reads it
+			arena.Forget()
+		}
+		arena.End()
+	}()
+	life := message.Part[message.Life](arena)
+	life.Begin(arena)
+	defer life.Cancel(errExchangeOver)
+	a := message.Part[answer](arena)
+	a.conn, a.minor, a.method = c, h.minor, h.method
+	req := c.request(arena, h, a)
 	var src *source
-	c.watch.begin(cancel)
+	c.watch.begin(life)
+	defer c.watch.end()
 	if h.hasContent() {
 		src = newSource(c, h, a)
-		req.Body = message.NewBody(src, h.frame.length, keptBody, src.trailer)
 		defer src.end()
+		req.Body = message.NewBody(src, h.frame.length, keptBody, src.trailer)
+		defer req.Body.Close() //nolint:errcheck // it ends reads
 	} else {
 		c.watch.start(req.Received)
 	}
-	defer c.watch.end()
-	res, err := c.server.handler.RoundTrip(ctx, req)
+	res, err := c.server.handler.RoundTrip(life, req)
+	answered = true
 	a.endInterim()
-	if req.Body != nil {
-		defer req.Body.Close() //nolint:errcheck // it ends reads
-	}
 	a.last = !h.keepAlive() || c.server.last() || src != nil && !src.over()
 	if err == nil {
 		err = checkFinal(req, res)
 	}
 	if err != nil {
-		if ctx.Err() != nil {
+		if life.Err() != nil {
 			c.sever()
 			return false
 		}
@@ -258,7 +269,7 @@ func (c *conn) exchange(h *head) bool {
 	}
 	defer res.Close()
 	if res.Stream != nil {
-		c.upgrade(ctx, a, res, req.Protocol)
+		c.upgrade(life, a, res, req.Protocol)
 		return false
 	}
 	a.last = a.last || res.Last
@@ -267,29 +278,26 @@ func (c *conn) exchange(h *head) bool {
 		c.sever()
 		return false
 	}
-	c.watch.end()
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
-	if src != nil {
-		src.end()
-	}
 	c.linger = a.last
 	return !a.last
 }
 
 // request returns what the head says.
-func (c *conn) request(h *head, a *answer) *message.Request {
-	req := &message.Request{
+func (c *conn) request(arena *message.Arena, h *head, a *answer) *message.Request {
+	req := message.Part[message.Request](arena)
+	*req = message.Request{
 		Version: message.HTTP1, Method: h.method, Scheme: "http", Authority: h.authority, Target: h.target,
-		Protocol: h.frame.protocol, Header: h.header,
+		Protocol: h.frame.protocol, Header: h.header, Arena: arena,
 		Peer: c.peer, Local: c.local, Received: time.Now(), Secure: c.greeting,
 	}
 	if c.secure {
 		req.Scheme = "https"
 	}
 	if h.minor > 0 {
-		req.Inform = a.inform
+		if a.informs == nil {
+			a.informs = a.inform
+		}
+		req.Inform = a.informs
 	}
 	return req
 }

@@ -215,7 +215,7 @@ func (c *content) readTrailer() error {
 		case err != nil:
 			return err
 		case len(line) == 0:
-			h, err := parseFields(string(text))
+			h, err := parseFields(nil, string(text))
 			c.trailer = cutTrailer(h)
 			return err
 		case len(text)+len(line) > maxTrailer || lines == maxFields:

@@ -20,11 +20,11 @@ func Receive(from net.Conn) (req *message.Request, rest func() ([]byte, error), 
 	case err != nil:
 		return nil, nil, 400
 	}
-	h, bad := parseRequest(string(raw))
+	h, bad := parseRequest(nil, string(raw))
 	if bad != nil {
 		return nil, nil, bad.status
 	}
-	req = (&conn{}).request(h, &answer{})
+	req = (&conn{}).request(nil, h, &answer{})
 	if h.hasContent() {
 		c := newContent(in, h)
 		req.Body = message.NewBody(io.NopCloser(c), h.frame.length, keptBody, func() message.Header { return c.trailer })
@@ -55,7 +55,7 @@ func Chunks(from net.Conn) (io.Reader, func() ([]byte, error)) {
 
 // Send writes req as a client does.
 func Send(to net.Conn, req *message.Request) error {
-	t := &try{client: NewClient(ClientConfig{Addr: "a"}), conn: &backendConn{nc: to}, req: req}
+	t := &try{client: NewClient(ClientConfig{Addr: "a"}), req: req}
 	if req.Body != nil {
 		if err := t.openUpload(); err != nil {
 			return err
@@ -67,7 +67,7 @@ func Send(to net.Conn, req *message.Request) error {
 	if t.upload == nil {
 		return nil
 	}
-	return t.upload.send()
+	return t.upload.send(to)
 }
 
 // Open returns how many connections s serves.

@@ -54,12 +54,12 @@ func all(s string, class uint8) bool {
 func same(s, ascii string) bool { return len(s) == len(ascii) && strings.EqualFold(s, ascii) }
 
 // parseFields reads field lines that each end with CRLF (RFC 9112 section 5).
-// The fields share memory with s.
-func parseFields(s string) (message.Header, error) {
+// The fields are a's, their strings share memory with s.
+func parseFields(a *message.Arena, s string) (message.Header, error) {
 	if s == "" {
 		return nil, nil
 	}
-	h := make(message.Header, 0, strings.Count(s, "\n")+room)
+	h := a.Fields(strings.Count(s, "\n") + room)
 	for s != "" {
 		line, rest, ok := strings.Cut(s, "\r\n")
 		if !ok {

@@ -68,7 +68,7 @@ type Server struct {
 	handler             message.RoundTripper
 	refused             func(peer netip.AddrPort, status int, rule string)
 	log                 *slog.Logger
-	base                context.Context //nolint:containedctx // of every exchange; cancel ends them
+	base                context.Context //nolint:containedctx // of the server; cancel ends every exchange
 	cancel              context.CancelFunc
 	clock               message.Clock
 
@@ -152,6 +152,7 @@ func (s *Server) cut() {
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	for _, c := range conns {
+		c.watch.cut()
 		c.sever()
 	}
 }

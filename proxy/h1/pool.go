@@ -1,67 +1,132 @@
 package h1
 
 import (
-	"net"
+	"errors"
+	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
+
+	"anyedge/internal/message"
+	"anyedge/proxy/wire"
 )
+
+// lookAfter is how long a connection must have been idle that it is looked at
+// before it is used again, unless a failure would be the client's to bear. What
+// comes with the answer before, its end too, has been seen with that.
+const lookAfter = time.Millisecond
+
+// errStale means that a pooled connection cannot be used: its peer has closed it,
+// or sent what nobody asked for.
+var errStale = errors.New("the pooled connection has ended")
 
 // A backendConn is a connection to a backend. It belongs to one exchange at a
 // time.
 type backendConn struct {
-	nc       net.Conn
+	wire     *wire.Conn
 	in       reader
-	since    time.Time // that it is idle
-	preamble string    // that it began with
-	abort    func()    // ends every read and write, for good
-
-	raw     syscall.RawConn
-	look    func(fd uintptr) bool // sets waiting
-	waiting bool                  // for a request: open, and nothing to be read
+	since    time.Time     // that it is idle
+	hook     *message.Hook // abort, when the exchange is given up
+	preamble string        // what it began with
 
 	mu      sync.Mutex // guards what follows, with the deadlines
+	armed   time.Time  // the deadline of reads and writes; zero: none
+	due     time.Time  // what it is to be; armed may be earlier
 	aborted bool       // the exchange was given up
 }
 
-// newBackendConn returns nc for its first exchange. What every exchange needs
-// is made once.
-func newBackendConn(nc net.Conn) *backendConn {
-	b := &backendConn{nc: nc, in: reader{from: nc}}
-	b.abort = func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.aborted = true
-		_ = b.nc.SetDeadline(past)
+// newBackendConn returns a connection for its first exchange. What every exchange
+// needs is made once.
+func newBackendConn(s wire.Socket) (*backendConn, error) {
+	w, err := wire.New(s)
+	if err != nil {
+		return nil, err
 	}
-	if sc, ok := nc.(syscall.Conn); ok {
-		b.raw, _ = sc.SyscallConn() // nil: never used again
-	}
-	b.look = func(fd uintptr) bool {
-		var one [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		b.waiting = err == syscall.EAGAIN
-		return true
-	}
-	return b
+	b := &backendConn{wire: w}
+	b.in.from = b
+	b.hook = message.NewHook(b.abort)
+	return b, nil
+}
+
+// abort ends every read and write, for good.
+func (b *backendConn) abort() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.aborted = true
+	_ = b.wire.SetDeadline(past)
 }
 
 // deadline sets that of reads and writes, unless the exchange was given up; zero
-// for none.
+// for none. One that is armed for an earlier time is left alone: late sets it right
+// when it has passed.
 func (b *backendConn) deadline(t time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.aborted {
-		_ = b.nc.SetDeadline(t)
+	b.due = t
+	if !b.aborted && !t.IsZero() && (b.armed.IsZero() || t.Before(b.armed)) {
+		b.armed = t
+		_ = b.wire.SetDeadline(t)
 	}
 }
 
-// dead reports whether an idle connection cannot be used: its peer has closed
-// it, or sent what nobody asked for.
-func (b *backendConn) dead() bool {
-	b.waiting = false
-	return b.raw == nil || b.raw.Read(b.look) != nil || !b.waiting
+// late reports whether err is that of a deadline which is none any more: what
+// failed may be tried again.
+func (b *backendConn) late(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.aborted || !b.due.IsZero() && !time.Now().Before(b.due) {
+		return false
+	}
+	b.armed = b.due
+	return b.wire.SetDeadline(b.due) == nil
+}
+
+// Read reads from the backend.
+func (b *backendConn) Read(p []byte) (int, error) {
+	for {
+		n, err := b.wire.Read(p)
+		if n > 0 || !b.late(err) {
+			return n, err
+		}
+	}
+}
+
+// Write sends p.
+func (b *backendConn) Write(p []byte) (int, error) {
+	sent := 0
+	for {
+		n, err := b.wire.Write(p[sent:])
+		if sent += n; !b.late(err) {
+			return sent, err
+		}
+	}
+}
+
+// attend is wire.Conn.Attend.
+func (b *backendConn) attend(step func() bool) error {
+	for {
+		if err := b.wire.Attend(step); !b.late(err) {
+			return err
+		}
+	}
+}
+
+// stale reports whether something came, or the end, while b was idle. It is called
+// while b is attended, so that whatever comes later is a wake-up.
+func (b *backendConn) stale() bool {
+	var one [1]byte
+	_, err := b.wire.Read(one[:])
+	return !errors.Is(err, wire.ErrNothing)
+}
+
+// close closes b.
+func (b *backendConn) close() {
+	_ = b.wire.Close()
+	b.in.r = b.in.w
+	b.in.release()
 }
 
 // A pool keeps idle connections; the last one used is the first one used again,
@@ -75,27 +140,20 @@ type pool struct {
 	closed bool
 }
 
-// get returns a connection with a preamble that seems to live; nil: there is
-// none.
+// get returns a connection with a preamble that may live; nil: there is none.
 func (p *pool) get(preamble string) *backendConn {
-	for {
-		p.mu.Lock()
-		i := len(p.conns) - 1
-		for i >= 0 && p.conns[i].preamble != preamble {
-			i--
-		}
-		if i < 0 {
-			p.mu.Unlock()
-			return nil
-		}
-		b := p.conns[i]
-		p.conns = slices.Delete(p.conns, i, i+1)
-		p.mu.Unlock()
-		if !b.dead() {
-			return b
-		}
-		_ = b.nc.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := len(p.conns) - 1
+	for i >= 0 && p.conns[i].preamble != preamble {
+		i--
 	}
+	if i < 0 {
+		return nil
+	}
+	b := p.conns[i]
+	p.conns = slices.Delete(p.conns, i, i+1)
+	return b
 }
 
 // put keeps a connection on which nothing is under way.
@@ -105,11 +163,11 @@ func (p *pool) put(b *backendConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		_ = b.nc.Close()
+		b.close()
 		return
 	}
 	if len(p.conns) >= maxIdleConns { // the oldest, which may be nobody's any more
-		_ = p.conns[0].nc.Close()
+		p.conns[0].close()
 		p.conns = slices.Delete(p.conns, 0, 1)
 	}
 	p.conns = append(p.conns, b)
@@ -124,7 +182,7 @@ func (p *pool) reap() {
 	defer p.mu.Unlock()
 	old := 0
 	for old < len(p.conns) && time.Since(p.conns[old].since) >= p.idle {
-		_ = p.conns[old].nc.Close()
+		p.conns[old].close()
 		old++
 	}
 	p.conns = append(p.conns[:0:0], p.conns[old:]...)
@@ -140,7 +198,7 @@ func (p *pool) close() {
 	defer p.mu.Unlock()
 	p.closed = true
 	for _, b := range p.conns {
-		_ = b.nc.Close()
+		b.close()
 	}
 	p.conns = nil
 	if p.reaper != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync"
 
@@ -28,7 +27,7 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // A reader takes a connection's bytes apart. It belongs to one goroutine at a
 // time.
 type reader struct {
-	from net.Conn
+	from io.Reader
 	buf  []byte // unread bytes are buf[r:w]
 	r, w int
 	got  int64 // bytes read from the connection so far

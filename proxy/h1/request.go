@@ -16,19 +16,19 @@ type head struct {
 	frame                     frame
 }
 
-// parseRequest reads the head of a request (RFC 9112 sections 2 to 6). Its
-// strings share memory with s.
-func parseRequest(s string) (*head, *refusal) {
+// parseRequest reads the head of a request (RFC 9112 sections 2 to 6), which is a's.
+// Its strings share memory with s.
+func parseRequest(a *message.Arena, s string) (*head, *refusal) {
 	line, fields, ok := strings.Cut(s, "\r\n")
 	if !ok || !strings.HasSuffix(fields, "\r\n") {
 		return nil, refuse(400, RuleField, "the header section has no end")
 	}
-	h := &head{}
+	h := message.Part[head](a)
 	if bad := h.line(line); bad != nil {
 		return nil, bad
 	}
 	var err error
-	if h.header, err = parseFields(fields[:len(fields)-2]); err != nil {
+	if h.header, err = parseFields(a, fields[:len(fields)-2]); err != nil {
 		return nil, badField(err)
 	}
 	if h.frame, err = cutFrame(&h.header, true); err != nil {

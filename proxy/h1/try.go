@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"anyedge/internal/message"
+	"anyedge/proxy/wire"
 )
 
 // A try is one request on one connection to a backend.
@@ -22,8 +23,8 @@ type try struct {
 	client *Client
 	conn   *backendConn
 	req    *message.Request
+	fresh  bool            // conn was not pooled
 	ctx    context.Context //nolint:containedctx // of the exchange that it is
-	unhook func() bool     // from ctx
 
 	wrote      atomic.Int64 // bytes
 	answered   bool         // a byte of an answer has come
@@ -35,34 +36,94 @@ type try struct {
 
 	res  message.Response // the answer and its content: one allocation with the try
 	body answerBody
+
+	// Of asking: what step goes on with.
+	out    *[]byte // the request's head; nil: it is sent
+	scan   headScan
+	raw    []byte // the answer's head
+	failed error
+
+	// Made once and kept from one exchange to the next in the same arena.
+	steps    func() bool           // the method step
+	trailers func() message.Header // the method trailer
 }
+
+// Reset makes t ready for another exchange.
+func (t *try) Reset() { *t = try{steps: t.steps, trailers: t.trailers} }
 
 // run sends the request and reads the answer's head.
 func (t *try) run(ctx context.Context) (*message.Response, error) {
 	t.ctx = ctx
-	conn := t.conn
-	t.unhook = context.AfterFunc(ctx, conn.abort)
+	t.conn.hook.Attach(ctx)
 	if t.req.Body != nil && t.req.Body.Length() != 0 {
 		if err := t.openUpload(); err != nil {
 			return nil, err
 		}
 	}
-	block := blocks.Get().(*[]byte)
-	b := t.appendHead(*block)
-	conn.deadline(time.Now().Add(t.client.responseHeader))
-	n, err := conn.nc.Write(b)
-	*block = b[:0]
-	blocks.Put(block)
+	t.out = blocks.Get().(*[]byte)
+	*t.out = t.appendHead(*t.out)
+	t.conn.deadline(time.Now().Add(t.client.responseHeader))
+	return t.answer()
+}
+
+// ask sends the head of the request, if it has not been sent, and waits for one of
+// an answer: one write, and a read for each time that something comes.
+func (t *try) ask() ([]byte, error) {
+	if t.steps == nil {
+		t.steps = t.step
+	}
+	t.raw, t.failed, t.scan = nil, nil, headScan{}
+	err := t.conn.attend(t.steps)
+	if t.out != nil {
+		*t.out = (*t.out)[:0]
+		blocks.Put(t.out)
+		t.out = nil
+	}
+	return t.raw, orElse(t.failed, err)
+}
+
+// step goes on with ask, and reports whether that is over.
+func (t *try) step() bool {
+	if t.out != nil && !t.start() {
+		return t.failed != nil
+	}
+	for t.raw == nil && t.failed == nil {
+		// A backend is no stranger: its bytes alone are bounded.
+		t.raw, t.failed = t.scan.next(&t.conn.in, maxResponseHeader, maxResponseHeader)
+		if t.raw != nil || t.failed != nil {
+			break
+		}
+		if err := t.conn.in.fill(); errors.Is(err, wire.ErrNothing) {
+			return false
+		} else if err != nil {
+			t.failed = err
+		}
+	}
+	return true
+}
+
+// start sends the request's head, and reports whether an answer may be there
+// already. While a connection was dialled nobody attended it.
+func (t *try) start() bool {
+	if !t.fresh && (!t.repeatable() || time.Since(t.conn.since) >= lookAfter) && t.conn.stale() {
+		t.failed = errStale
+		return false
+	}
+	n, err := t.conn.Write(*t.out)
+	*t.out = (*t.out)[:0]
+	blocks.Put(t.out)
+	t.out = nil
 	t.wrote.Add(int64(n))
 	if err != nil {
-		return nil, err
+		t.failed = err
+		return false
 	}
 	if t.upload != nil {
-		conn.deadline(time.Time{}) // until the content is sent
+		t.conn.deadline(time.Time{}) // until the content is sent
 		t.req.Arena.Hold()
 		go t.upload.run(t.req.Arena)
 	}
-	return t.answer()
+	return t.fresh
 }
 
 // appendHead writes the request's head.
@@ -143,17 +204,16 @@ func (t *try) answer() (*message.Response, error) {
 
 // head reads one head into res.
 func (t *try) head() (frame, int, error) {
-	in := &t.conn.in
-	before := in.got
-	raw, err := in.head(maxResponseHeader, maxResponseHeader) // a backend is no stranger: its bytes alone are bounded
-	t.answered = t.answered || in.got > before || raw != nil
+	before := t.conn.in.got
+	raw, err := t.ask()
+	t.answered = t.answered || t.conn.in.got > before || raw != nil
 	if err != nil {
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("the backend closed the connection without an answer: %w", io.ErrUnexpectedEOF)
 		}
 		return frame{}, 0, err
 	}
-	return parseAnswer(&t.res, string(raw), t.req.Method)
+	return parseAnswer(t.req.Arena, &t.res, t.req.Arena.Copy(raw), t.req.Method)
 }
 
 // cause returns why the answer could not be read: the upload's failure, if that
@@ -176,10 +236,16 @@ func (t *try) final(f frame) *message.Response {
 	*b = answerBody{try: t, content: content{in: &t.conn.in, chunked: f.chunked, open: !f.chunked && f.length < 0, left: f.length}}
 	res.Body = b
 	if f.chunked {
-		res.Trailer = b.trailer
+		if t.trailers == nil {
+			t.trailers = t.trailer
+		}
+		res.Trailer = t.trailers
 	}
 	return res
 }
+
+// trailer is the answer's Trailer.
+func (t *try) trailer() message.Header { return t.body.content.trailer }
 
 // switched returns the stream behind a 101.
 func (t *try) switched(f frame) (*message.Response, error) {
@@ -215,19 +281,26 @@ func (t *try) again(err error) bool {
 	case message.Answered:
 		return false
 	case message.MaybeExecuted:
-		if !t.req.Idempotent() || errors.Is(err, os.ErrDeadlineExceeded) || isContent(err) {
+		if errors.Is(err, os.ErrDeadlineExceeded) || isContent(err) {
 			return false
 		}
+		return t.repeatable()
 	case message.NothingSent:
 	}
-	return t.req.Body == nil || t.req.Body.Replayable()
+	return t.whole()
 }
+
+// repeatable reports whether the request can be sent twice.
+func (t *try) repeatable() bool { return t.req.Idempotent() && t.whole() }
+
+// whole reports whether all of the request is there for another try.
+func (t *try) whole() bool { return t.req.Body == nil || t.req.Body.Replayable() }
 
 // over ends the try; a connection on which nothing is left is kept.
 func (t *try) over(whole bool) {
 	t.finished.Do(func() {
-		inTime := t.unhook()
-		keep := whole && inTime && t.persistent && t.conn.in.buffered() == 0
+		inTime := t.conn.hook.Stop()
+		keep := whole && inTime && t.persistent && t.conn.in.buffered() == 0 && !t.conn.wire.Unread()
 		if t.upload == nil {
 			t.leave(keep)
 		} else {
@@ -241,7 +314,7 @@ func (t *try) leave(keep bool) {
 	if keep {
 		t.client.pool.put(t.conn)
 	} else {
-		_ = t.conn.nc.Close()
+		t.conn.close()
 	}
 }
 
@@ -252,10 +325,10 @@ type granted struct{ t *try }
 func (g *granted) Read(p []byte) (int, error) { return g.t.conn.in.read(p) }
 
 // Write sends p.
-func (g *granted) Write(p []byte) (int, error) { return g.t.conn.nc.Write(p) }
+func (g *granted) Write(p []byte) (int, error) { return g.t.conn.Write(p) }
 
 // CloseWrite ends the writing half.
-func (g *granted) CloseWrite() error { return message.CloseWrite(g.t.conn.nc) }
+func (g *granted) CloseWrite() error { return message.CloseWrite(g.t.conn.wire) }
 
 // Close ends both halves.
 func (g *granted) Close() error {

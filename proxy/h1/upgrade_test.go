@@ -174,7 +174,8 @@ func TestUpgradeNotTaken(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got := make(chan *message.Request, 1)
 			_, addr := start(t, h1.Config{}, message.RoundTripFunc(func(_ context.Context, r *message.Request) (*message.Response, error) {
-				got <- r
+				seen := *r // r is over with its exchange
+				got <- &seen
 				return enginetest.Text(200, "ok"), nil
 			}))
 			c, err := net.Dial("tcp", addr)

@@ -84,7 +84,7 @@ func (u *upload) run(arena *message.Arena) {
 	if !u.awaited() {
 		return
 	}
-	err := u.send()
+	err := u.send(u.try.conn)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.sent, u.failed = err == nil, err
@@ -120,7 +120,7 @@ func isContent(err error) bool {
 	return ok
 }
 
-func (u *upload) send() error {
+func (u *upload) send(to io.Writer) error {
 	block := blocks.Get().(*[]byte)
 	defer blocks.Put(block)
 	b := (*block)[:blockSize]
@@ -143,7 +143,7 @@ func (u *upload) send() error {
 			u.finish()
 		}
 		if len(out) > 0 {
-			n, err := u.try.conn.nc.Write(out)
+			n, err := to.Write(out)
 			u.try.wrote.Add(int64(n))
 			if err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"anyedge/internal/message"
 	"anyedge/proxy/wire"
 )
 
@@ -22,20 +23,32 @@ type watch struct {
 	conn *conn
 
 	mu      sync.Mutex
-	cancel  context.CancelCauseFunc // of the exchange that is watched; nil: none is
-	since   time.Time               // that it is watched; zero: its content comes first
-	timer   *time.Timer             // looks whether it is time for the lookout
-	armed   bool                    // timer runs; it may have been set for an earlier exchange
-	looking bool                    // the lookout has the connection
+	life    *message.Life // of the exchange that is watched; nil: none is
+	since   time.Time     // that it is watched; zero: its content comes first
+	timer   *time.Timer   // looks whether it is time for the lookout
+	armed   bool          // timer runs; it may have been set for an earlier exchange
+	looking bool          // the lookout has the connection
 	watched wire.Watching
 	late    *time.Timer // ends the exchange of a client that has ended its half
 }
 
 // begin takes note of the exchange that is to be watched.
-func (w *watch) begin(cancel context.CancelCauseFunc) {
+func (w *watch) begin(life *message.Life) {
+	w.mu.Lock()
+	w.life, w.since = life, time.Time{}
+	w.mu.Unlock()
+	if w.conn.server.base.Err() != nil {
+		w.cut()
+	}
+}
+
+// cut ends the exchange: the server has no more time.
+func (w *watch) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cancel, w.since = cancel, time.Time{}
+	if w.life != nil {
+		w.life.Cancel(context.Canceled)
+	}
 }
 
 // start watches, unless the exchange is over. A short exchange costs no timer: one
@@ -43,7 +56,7 @@ func (w *watch) begin(cancel context.CancelCauseFunc) {
 func (w *watch) start(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.cancel == nil {
+	if w.life == nil {
 		return
 	}
 	w.since = now
@@ -63,7 +76,7 @@ func (w *watch) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed = false
-	if w.cancel == nil || w.since.IsZero() || w.looking {
+	if w.life == nil || w.since.IsZero() || w.looking {
 		return
 	}
 	if early := watchDelay - time.Since(w.since); early > 0 {
@@ -71,24 +84,24 @@ func (w *watch) look() {
 		w.timer.Reset(early)
 		return
 	}
-	cancel, since := w.cancel, w.since
-	watched, err := w.conn.server.lookout.Watch(w.conn.wire, func(how wire.Hangup) { w.hungUp(how, cancel, since) })
+	life, since := w.life, w.since
+	watched, err := w.conn.server.lookout.Watch(w.conn.wire, func(how wire.Hangup) { w.hungUp(how, life, since) })
 	w.watched, w.looking = watched, err == nil
 }
 
 // hungUp ends the exchange that began to be watched then, or lets it run for a
 // while when its client may wait for the answer.
-func (w *watch) hungUp(how wire.Hangup, cancel context.CancelCauseFunc, since time.Time) {
+func (w *watch) hungUp(how wire.Hangup, life *message.Life, since time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.cancel == nil || w.since != since {
+	if w.life == nil || w.since != since {
 		return
 	}
 	if how == wire.HalfClosed && !w.conn.secure {
-		w.late = time.AfterFunc(halfCloseTime, func() { w.hungUp(wire.Gone, cancel, since) })
+		w.late = time.AfterFunc(halfCloseTime, func() { w.hungUp(wire.Gone, life, since) })
 		return
 	}
-	cancel(errClientGone)
+	life.Cancel(errClientGone)
 	w.conn.sever() // ends also a write that nobody takes
 }
 
@@ -96,8 +109,8 @@ func (w *watch) hungUp(how wire.Hangup, cancel context.CancelCauseFunc, since ti
 func (w *watch) lost() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.cancel != nil {
-		w.cancel(errClientGone)
+	if w.life != nil {
+		w.life.Cancel(errClientGone)
 	}
 }
 
@@ -105,7 +118,7 @@ func (w *watch) lost() {
 func (w *watch) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cancel, w.since = nil, time.Time{}
+	w.life, w.since = nil, time.Time{}
 	if w.late != nil {
 		w.late.Stop()
 		w.late = nil

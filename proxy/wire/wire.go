@@ -51,6 +51,7 @@ type Conn struct {
 	attending bool    // in Attend
 	fd        uintptr // while attending
 	drained   bool    // while attending: nothing is there before the next wake-up
+	unread    bool    // the last read left something; needs counts
 	reading   transfer
 	receive   func(fd uintptr) bool
 
@@ -117,22 +118,28 @@ func (c *Conn) readNow(p []byte) (int, error) {
 	}
 	n, more, errno := recv(c.fd, p)
 	if errno == syscall.EAGAIN {
-		c.drained = true
+		c.drained, c.unread = true, false
 		return 0, ErrNothing
 	}
+	c.unread = more
 	c.drained = c.counts && !more
 	return n, c.failure("read", n, errno)
 }
 
 // receiveOnce is a step of Read.
 func (c *Conn) receiveOnce(fd uintptr) bool {
-	n, _, errno := recv(fd, c.reading.p)
+	n, more, errno := recv(fd, c.reading.p)
 	if errno == syscall.EAGAIN {
 		return false
 	}
+	c.unread = more
 	c.reading.n, c.reading.err = n, c.failure("read", n, errno)
 	return true
 }
+
+// Unread reports whether the last read left something behind that had come by
+// then: bytes, or the end.
+func (c *Conn) Unread() bool { return c.counts && c.unread }
 
 // failure makes an error of what a system call returned.
 func (c *Conn) failure(op string, n int, errno syscall.Errno) error {
