@@ -23,6 +23,7 @@ var Table = map[string][]string{
 	"internal/lab/metal": {"bpf/pass", "fabric/identity", "internal/api", "internal/admin/client", "internal/lab", "internal/lab/netns"},
 	"internal/testpeer":  {"internal/lab"},
 	"internal/interop":   {"internal/lab"},
+	"internal/soak":      {"internal/interop"},
 
 	// configs takes their Config types only.
 	"configs": {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -52,11 +53,15 @@ type Receipt struct {
 //	/early      403 at once, whatever is still to come
 //	/hints      103 with a Link, then a Receipt
 //	/slow/MS/N  N bytes after some time
+//	/broken/N   half of N bytes, and then the connection breaks
 //	/events/N   that many server-sent events, 10 ms apart
 //	/ws         a WebSocket that sends back what it gets
 //
-// A prefix /h2c is dropped, so that one host can have two services.
-func App() http.Handler {
+// A prefix /h2c is dropped, so that one host can have two services. A client
+// says the sum of its upload in X-Sum; an upload that ends well and has
+// another is told to wrong.
+func App(wrong func(what string)) http.Handler {
+	a := app{wrong}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/bytes/{n}", sized(func(w http.ResponseWriter, r *http.Request, n int) {
 		content := Content(n)
@@ -72,14 +77,19 @@ func App() http.Handler {
 		_, _ = z.Write(Content(n))
 		_ = z.Close()
 	}))
-	mux.HandleFunc("/echo", echo)
-	mux.HandleFunc("/sum", receipt)
+	mux.HandleFunc("/echo", a.echo)
+	mux.HandleFunc("/sum", a.receipt)
 	mux.HandleFunc("/early", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no need for more", http.StatusForbidden) })
 	mux.HandleFunc("/hints", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload; as=style")
 		w.WriteHeader(http.StatusEarlyHints)
-		receipt(w, r)
+		a.receipt(w, r)
 	})
+	mux.HandleFunc("/broken/{n}", sized(func(w http.ResponseWriter, _ *http.Request, n int) {
+		w.Header().Set("Content-Length", strconv.Itoa(n))
+		_, _ = w.Write(Content(n)[:n/2])
+		panic(http.ErrAbortHandler)
+	}))
 	mux.HandleFunc("/slow/{ms}/{n}", slow)
 	mux.HandleFunc("/events/{n}", sized(events))
 	mux.HandleFunc("/ws", socket)
@@ -107,6 +117,15 @@ func Content(n int) []byte {
 		at += copy(b[at:], from)
 	}
 	return b
+}
+
+type app struct{ wrong func(what string) }
+
+// judge compares an upload that ended well with what its client said.
+func (a app) judge(r *http.Request, sum hash.Hash) {
+	if want := r.Header.Get(SumField); want != "" && want != hex.EncodeToString(sum.Sum(nil)) {
+		a.wrong(fmt.Sprintf("an upload by %s %s is not what its client sent", r.Proto, r.RequestURI))
+	}
 }
 
 // sized takes the number in the path.
@@ -137,7 +156,7 @@ func chunked(w http.ResponseWriter, n int) {
 	w.Header().Set(SumField, hex.EncodeToString(sum[:]))
 }
 
-func echo(w http.ResponseWriter, r *http.Request) {
+func (a app) echo(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
 	_ = rc.EnableFullDuplex()
 	w.Header().Set("Trailer", SumField)
@@ -159,15 +178,17 @@ func echo(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler) // half an upload is not to be taken for a whole one
 		}
 	}
+	a.judge(r, sum)
 	w.Header().Set(SumField, hex.EncodeToString(sum.Sum(nil)))
 }
 
-func receipt(w http.ResponseWriter, r *http.Request) {
+func (a app) receipt(w http.ResponseWriter, r *http.Request) {
 	sum := sha256.New()
 	n, err := io.Copy(sum, r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
+	a.judge(r, sum)
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(Receipt{
 		Bytes: n, SHA256: hex.EncodeToString(sum.Sum(nil)), Method: r.Method, Target: r.RequestURI, Proto: r.Proto,

@@ -60,7 +60,7 @@ func Start(ctx context.Context, binary, dir, services string) (*Edge, error) {
 	e := &Edge{Dir: dir, CA: filepath.Join(dir, "ca.crt"), log: newLog(), exited: make(chan struct{})}
 	for _, addr := range []*netip.AddrPort{&e.Plain, &e.H2C, &e.TLS} {
 		var err error
-		if *addr, err = freePort(ctx); err != nil {
+		if *addr, err = FreePort(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -69,9 +69,9 @@ func Start(ctx context.Context, binary, dir, services string) (*Edge, error) {
 certificates:
   - {name: site, files: {cert: %[1]s/site.crt, key: %[1]s/site.key}}
 listeners:
-  - {name: http, bind: ["%[2]s"], protocols: [h1]}
-  - {name: h2c, bind: ["%[3]s"], protocols: [h2]}
-  - {name: https, bind: ["%[4]s"], protocols: [h1, h2, h3], tls: {certificates: [site]}}
+  - {name: http, bind: ["%[2]s"], protocols: [h1], limits: {idle: 10s}}
+  - {name: h2c, bind: ["%[3]s"], protocols: [h2], limits: {idle: 10s}}
+  - {name: https, bind: ["%[4]s"], protocols: [h1, h2, h3], tls: {certificates: [site]}, limits: {idle: 10s}}
 admin: {socket: %[1]s/edged.sock}
 state: {dir: %[1]s/state}
 log: {level: info, access: {sample: 0}}

@@ -12,12 +12,12 @@ import (
 )
 
 // Serve answers HTTP/1.1 and HTTP/2 without TLS by [App] until ctx ends.
-func Serve(ctx context.Context, l net.Listener) error {
+func Serve(ctx context.Context, l net.Listener, wrong func(what string)) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	srv := &http.Server{
-		Handler: App(), Protocols: &protocols, ReadHeaderTimeout: time.Minute,
+		Handler: App(wrong), Protocols: &protocols, ReadHeaderTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
@@ -28,9 +28,9 @@ func Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// freePort returns an address on 127.0.0.1 whose port neither TCP nor UDP uses
+// FreePort returns an address on 127.0.0.1 whose port neither TCP nor UDP uses
 // at this moment.
-func freePort(ctx context.Context) (netip.AddrPort, error) {
+func FreePort(ctx context.Context) (netip.AddrPort, error) {
 	var lc net.ListenConfig
 	for range 20 {
 		l, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
