@@ -13,6 +13,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
 
+	workers "anyedge/internal/crew"
 	"anyedge/proxy/h3"
 )
 
@@ -64,14 +65,16 @@ func (l *link) run(ctx context.Context) {
 	wg.Go(l.sendDatagrams)
 	wg.Go(func() { l.receiveDatagrams(ctx) })
 	wg.Go(func() { l.acceptUni(ctx, &wg) })
+	streams := workers.New(l.stream)
 	for {
 		s, err := l.conn.AcceptStream(ctx)
 		if err != nil {
 			break
 		}
-		wg.Go(func() { l.stream(s) }) //nolint:contextcheck // a stream has a context of its own
+		streams.Do(s)
 	}
 	l.close(codeLeaving, "the node is stopping") // else it is closed already
+	streams.End()
 	wg.Wait()
 }
 

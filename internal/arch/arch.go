@@ -36,14 +36,14 @@ var Table = map[string][]string{
 	"proxy/upstream":  {"proxy/h1", "proxy/h2", "proxy/proxyproto", "internal/message"},
 	"proxy/admission": {"internal/steering", "internal/message", "internal/world"},
 	"proxy/h1":        {"internal/message/...", "proxy/wire"},
-	"proxy/h2":        {"internal/hpack", "internal/message/..."},
-	"proxy/h3":        {"internal/message/...", "internal/quicid", "proxy/h3/qpack"},
+	"proxy/h2":        {"internal/crew", "internal/hpack", "internal/message/..."},
+	"proxy/h3":        {"internal/crew", "internal/message/...", "internal/quicid", "proxy/h3/qpack"},
 	"proxy/h3/qpack":  {"internal/huffman"},
 	"replay":          {"internal/message", "internal/world"},
 
 	"fabric": {
 		"fabric/identity", "proxy/h1", "proxy/h2", "proxy/h3",
-		"internal/message/...", "internal/world", "internal/quicid", "internal/secret",
+		"internal/crew", "internal/message/...", "internal/world", "internal/quicid", "internal/secret",
 	},
 	"fabric/identity": {"internal/secret"},
 	"bgp":             {"bgp/bfd", "internal/secret"},
@@ -66,7 +66,7 @@ var TestMore = map[string][]string{"bpf": {"bpf/pass"}, "proxy": {"internal/stee
 
 // StdlibOnly are packages that import nothing outside the standard library
 // and ours.
-var StdlibOnly = []string{"internal/world", "internal/message", "internal/api", "internal/steering", "internal/lifecycle", "internal/recorder", "internal/huffman"}
+var StdlibOnly = []string{"internal/world", "internal/message", "internal/api", "internal/steering", "internal/lifecycle", "internal/recorder", "internal/huffman", "internal/crew"}
 
 // Allowed reports whether package from may import package to, both relative to
 // the module.

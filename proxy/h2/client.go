@@ -189,7 +189,7 @@ func (c *Client) serve(ctx context.Context, d *dialing) {
 	if err == nil {
 		b = newBackend(c, nc)
 		stop := context.AfterFunc(ctx, func() { b.fail(context.Canceled) })
-		err = b.begin() //nolint:contextcheck // it means what the server does
+		err = b.begin()
 		stop()
 	}
 	c.mu.Lock()
@@ -200,7 +200,7 @@ func (c *Client) serve(ctx context.Context, d *dialing) {
 	close(d.done)
 	c.mu.Unlock()
 	if err == nil {
-		b.serve() //nolint:contextcheck // likewise
+		b.serve()
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	"anyedge/internal/crew"
 	"anyedge/internal/message"
 )
 
@@ -78,7 +79,7 @@ type Server struct {
 	stopping bool
 	conns    map[*conn]struct{}
 	serving  sync.WaitGroup // connections and streams
-	crew     crew
+	crew     *crew.Crew[*stream]
 }
 
 // NewServer returns a server that answers by handler.
@@ -86,7 +87,7 @@ func NewServer(cfg Config, handler message.RoundTripper, log *slog.Logger) *Serv
 	s := &Server{
 		header: int(cmp.Or(cfg.Header, DefaultHeader)), streams: cmp.Or(cfg.Streams, DefaultStreams),
 		idle: cmp.Or(cfg.Idle, DefaultIdle), headerTimeout: cmp.Or(cfg.HeaderTimeout, DefaultHeaderTimeout),
-		handler: handler, refused: cfg.Refused, log: log, conns: map[*conn]struct{}{},
+		handler: handler, refused: cfg.Refused, log: log, conns: map[*conn]struct{}{}, crew: crew.New((*stream).serve),
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -148,7 +149,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	})
 	s.serving.Wait()
-	s.crew.end()
+	s.crew.End()
 	s.cancel()
 	if stop() {
 		return nil

@@ -171,7 +171,7 @@ func (c *conn) open(st *stream) error {
 	c.running++
 	c.mu.Unlock()
 	c.server.serving.Add(1)
-	c.server.crew.serve(st)
+	c.server.crew.Do(st)
 	return nil
 }
 

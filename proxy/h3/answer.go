@@ -19,8 +19,18 @@ func (st *stream) flush() error {
 	return nil
 }
 
-// end sends what was gathered, and the end of the stream with it.
+// end sends what was gathered, and the end of the stream with it; a small answer is
+// sent by whoever serves the stream, behind everything else.
 func (st *stream) end() error {
+	if !st.out.started && len(st.out.b) <= unstalled {
+		st.ready = true
+		return nil
+	}
+	return st.close()
+}
+
+// close is end, at once.
+func (st *stream) close() error {
 	if err := st.flush(); err != nil {
 		return err
 	}

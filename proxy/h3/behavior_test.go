@@ -96,7 +96,7 @@ func TestUpgrade(t *testing.T) {
 	got := make(chan seen, 1)
 	server, client := enginetest.TLS(t)
 	addr := serve(t, h3.NewServer(h3.Config{TLS: server}, message.RoundTripFunc(func(_ context.Context, r *message.Request) (*message.Response, error) {
-		got <- seen{r.Method, r.Protocol, r.Target, r.Header.Get("Sec-WebSocket-Key")}
+		got <- seen{r.Method, strings.Clone(r.Protocol), strings.Clone(r.Target), strings.Clone(r.Header.Get("Sec-WebSocket-Key"))}
 		near, far := net.Pipe()
 		go func() {
 			defer far.Close()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"anyedge/internal/crew"
 	"anyedge/internal/message"
 )
 
@@ -24,8 +25,10 @@ type Conn struct {
 	cfg     Config
 	handler message.RoundTripper
 	log     *slog.Logger
-	own     bool // the connection is a Server's, and ends when that says so
+	crew    *crew.Crew[arrival] // nil: the connection is no Server's, but somebody else's
+	serving sync.WaitGroup      // what this connection has of it
 	clock   message.Clock
+	ready   ready
 
 	handshaken atomic.Bool                    // the handshake is known to be complete
 	secure     atomic.Pointer[message.Secure] // what it said, from then on
@@ -91,15 +94,14 @@ func (c *Conn) peer() netip.AddrPort { return message.AddrPort(c.quic.RemoteAddr
 // any more.
 func (c *Conn) serve() {
 	ctx := context.Background() // accepting ends with the connection
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	serving.Go(func() {
+	defer c.serving.Wait()
+	c.serving.Go(func() {
 		for {
 			u, err := c.quic.AcceptUniStream(ctx)
 			if err != nil {
 				return
 			}
-			serving.Go(func() { c.ServeUniStream(u) })
+			c.serving.Go(func() { c.ServeUniStream(u) })
 		}
 	})
 	c.watchIdle()
@@ -110,12 +112,25 @@ func (c *Conn) serve() {
 			return
 		}
 		if c.begin(s) {
-			serving.Go(func() { c.serveStream(s) })
+			c.serving.Add(1)
+			c.crew.Do(arrival{c, s})
 		}
 	}
 }
 
-// ServeStream answers the request on s and returns when that is over.
+// An arrival is a stream that is to be served.
+type arrival struct {
+	conn *Conn
+	quic *quic.Stream
+}
+
+func (a arrival) serve() {
+	defer a.conn.serving.Done()
+	a.conn.serveStream(a.quic)
+}
+
+// ServeStream answers the request on s. It returns when that is over, or as good as:
+// another call, that has not returned yet, sends the answer.
 func (c *Conn) ServeStream(s *quic.Stream) {
 	if c.begin(s) {
 		c.serveStream(s)
@@ -152,7 +167,7 @@ func (c *Conn) over(s *quic.Stream, nothing bool) {
 	}
 	flooded := false
 	if nothing {
-		flooded = c.resets.over(maxResets) && c.own // another edge gives up for all its clients
+		flooded = c.resets.over(maxResets) && c.crew != nil // another edge gives up for all its clients
 	} else {
 		c.resets.count = max(c.resets.count-1, 0)
 	}
@@ -226,7 +241,7 @@ func (c *Conn) endSoon() {
 // leave ends the connection as Shutdown does: its client is asked to come again on
 // another one.
 func (c *Conn) leave() {
-	if !c.own {
+	if c.crew == nil {
 		return
 	}
 	c.left.Do(func() {

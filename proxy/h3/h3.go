@@ -33,6 +33,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"anyedge/internal/crew"
 	"anyedge/internal/message"
 )
 
@@ -99,6 +100,7 @@ type Server struct {
 	cfg     Config
 	handler message.RoundTripper
 	log     *slog.Logger
+	crew    *crew.Crew[arrival]
 
 	stopping chan struct{} // closed when Shutdown begins
 	stop     func()        // closes it; once
@@ -112,7 +114,7 @@ type Server struct {
 func NewServer(cfg Config, handler message.RoundTripper, log *slog.Logger) *Server {
 	s := &Server{
 		cfg: cfg.withDefaults(), handler: handler, log: log,
-		stopping: make(chan struct{}), conns: make(map[*Conn]struct{}),
+		crew: crew.New(arrival.serve), stopping: make(chan struct{}), conns: make(map[*Conn]struct{}),
 	}
 	s.gone.L = &s.mu
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
@@ -161,6 +163,7 @@ func (s *Server) Serve(pc net.PacketConn) error {
 	close(ended)
 	closing.Wait()
 	s.wait()
+	s.crew.End()
 	return errors.Join(err, transport.Close())
 }
 
@@ -188,7 +191,7 @@ func (s *Server) serve(q *quic.Conn) {
 		_ = q.CloseWithError(quic.ApplicationErrorCode(streamCreationError), "")
 		return
 	}
-	c.own = true
+	c.crew = s.crew
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	stopped := s.stopped()
@@ -226,6 +229,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	})
 	s.wait()
+	s.crew.End()
 	if stop() {
 		return nil
 	}

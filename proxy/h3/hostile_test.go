@@ -3,6 +3,7 @@ package h3_test
 import (
 	"context"
 	"io"
+	"strings"
 	"testing"
 
 	"anyedge/internal/message"
@@ -16,7 +17,7 @@ func TestUpgradeNotTaken(t *testing.T) {
 	server, client := enginetest.TLS(t)
 	protocols := make(chan string, 1)
 	addr := serve(t, h3.NewServer(h3.Config{TLS: server}, message.RoundTripFunc(func(_ context.Context, r *message.Request) (*message.Response, error) {
-		protocols <- r.Protocol
+		protocols <- strings.Clone(r.Protocol)
 		res := enginetest.Text(200, "hello")
 		res.Header.Add("X-App", "kept")
 		return res, nil

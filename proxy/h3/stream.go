@@ -47,6 +47,7 @@ type stream struct {
 	trailer func() message.Header
 
 	nothing bool // for its client's doing it came to nothing
+	ready   bool // the answer is whole, and waits in out
 	whole   bool // the answer was sent, with its end
 
 	mu    sync.Mutex // guards what follows, and the writing of interim answers
@@ -71,7 +72,7 @@ func (c *Conn) serveStream(s *quic.Stream) {
 		reader: reader{src: s}, section: &st.section, limit: int(c.cfg.Header), most: c.cfg.Fields,
 		fromClient: true, declared: -1,
 	}
-	defer st.finish()
+	defer st.leave()
 	defer func() {
 		if v := recover(); v != nil {
 			c.log.Error("panic while answering", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
@@ -256,6 +257,15 @@ func (st *stream) serve() {
 func (st *stream) reset(why code) {
 	st.quic.CancelRead(quic.StreamErrorCode(why))
 	st.quic.CancelWrite(quic.StreamErrorCode(why))
+}
+
+// leave ends the exchange.
+func (st *stream) leave() {
+	if st.ready {
+		st.conn.deliver(st)
+		return
+	}
+	st.finish()
 }
 
 // finish ends what is left of the stream. Nobody reads its content any more.
