@@ -215,6 +215,24 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 }
 
+// Ready returns how many bytes Read gives without waiting, at least.
+func (r *reader) Ready() int {
+	b := r.body
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case r.closed, r != b.current:
+		return 0
+	case b.whole && r.pos < len(b.kept):
+		return len(b.kept) - r.pos
+	case len(b.live) > 0:
+		return len(b.live)
+	case b.end != nil, b.reading:
+		return 0
+	}
+	return Ready(b.src)
+}
+
 // endAt returns what the content ended with when r is behind all of it: io.EOF with
 // the last bytes saves a turn. The caller holds mu.
 func (b *Body) endAt(r *reader) error {

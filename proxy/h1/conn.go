@@ -77,6 +77,7 @@ func newConn(s *Server, c net.Conn) (*conn, error) {
 		}
 		one.nc = one.wire
 	}
+	one.wire.Pace(s.slowAfter, minRate)
 	one.in.from = one.nc
 	one.peer, one.local = message.AddrPort(c.RemoteAddr()), message.AddrPort(c.LocalAddr())
 	one.watch.conn = one
@@ -256,6 +257,11 @@ func (c *conn) exchange(h *head, arena *message.Arena) bool {
 	answered = true
 	a.endInterim()
 	a.last = !h.keepAlive() || c.server.last() || src != nil && !src.over()
+	if src != nil && src.late() {
+		res.Close()
+		c.refusal = refuse(408, RuleSlowContent, "the content came too slowly")
+		return false
+	}
 	if err == nil {
 		err = checkFinal(req, res)
 	}
@@ -275,6 +281,9 @@ func (c *conn) exchange(h *head, arena *message.Arena) bool {
 	a.last = a.last || res.Last
 	if err := a.write(res); err != nil {
 		c.server.log.Debug("answer broke off", "method", h.method, "target", h.target, "err", err)
+		if f := c.server.refused; f != nil && errors.Is(err, wire.ErrSlow) {
+			f(c.peer, res.Status, RuleSlowReader)
+		}
 		c.sever()
 		return false
 	}

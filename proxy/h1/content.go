@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"anyedge/internal/message"
 )
@@ -22,7 +23,9 @@ type content struct {
 	open    bool  // until the connection ends
 	left    int64 // of the content, or of the chunk
 	state   chunkState
-	extra   int // bytes of chunk extensions so far
+	extra   int    // bytes of chunk extensions so far
+	text    []byte // of the trailer section so far
+	lines   int    // in text
 	trailer message.Header
 	failed  error // nothing behind it can be told apart
 }
@@ -32,7 +35,8 @@ type chunkState uint8
 const (
 	chunkSize chunkState = iota // a size line comes
 	chunkData
-	chunkEnd // the CRLF behind data comes
+	chunkEnd     // the CRLF behind data comes
+	chunkTrailer // the trailer section comes, behind the last chunk
 	chunksOver
 )
 
@@ -40,7 +44,8 @@ const (
 const lastChunk = "\r\n0\r\n\r\n"
 
 // Read returns io.EOF with the last bytes or behind them, and
-// io.ErrUnexpectedEOF when the connection ends before.
+// io.ErrUnexpectedEOF when the connection ends before. Behind a deadline it goes on
+// where it was.
 func (c *content) Read(p []byte) (int, error) {
 	switch {
 	case len(p) == 0:
@@ -49,7 +54,7 @@ func (c *content) Read(p []byte) (int, error) {
 		return 0, c.failed
 	case c.chunked:
 		n, err := c.readChunks(p)
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 			c.failed = err
 		}
 		return n, err
@@ -102,6 +107,8 @@ func (c *content) readChunks(p []byte) (n int, err error) {
 			}
 		case chunkEnd:
 			err = early(c.endChunk())
+		case chunkTrailer:
+			err = early(c.readTrailer())
 		case chunksOver:
 			err = io.EOF
 		}
@@ -128,6 +135,8 @@ func (c *content) more() bool {
 		return len(there) > 0
 	case chunkEnd:
 		return len(there) >= len("\r\n") && !c.atLastChunk()
+	case chunkTrailer:
+		return false
 	case chunksOver:
 	}
 	return true
@@ -155,7 +164,7 @@ func orElse(err, other error) error {
 	return other
 }
 
-// size reads a chunk's size line, and the trailer section behind the last one.
+// size reads a chunk's size line.
 func (c *content) size() error {
 	line, err := c.in.line(maxLine)
 	if err != nil {
@@ -185,10 +194,7 @@ func (c *content) size() error {
 		c.left, c.state = n, chunkData
 		return nil
 	}
-	if err := c.readTrailer(); err != nil {
-		return err
-	}
-	c.state = chunksOver
+	c.state = chunkTrailer
 	return nil
 }
 
@@ -207,21 +213,22 @@ func isExtension(s string) bool {
 	return false
 }
 
+// readTrailer reads the trailer section.
 func (c *content) readTrailer() error {
-	var text []byte
-	for lines := 0; ; lines++ {
+	for {
 		line, err := c.in.line(maxTrailer)
 		switch {
 		case err != nil:
 			return err
 		case len(line) == 0:
-			h, err := parseFields(nil, string(text))
-			c.trailer = cutTrailer(h)
+			h, err := parseFields(nil, string(c.text))
+			c.trailer, c.state = cutTrailer(h), chunksOver
 			return err
-		case len(text)+len(line) > maxTrailer || lines == maxFields:
+		case len(c.text)+len(line) > maxTrailer || c.lines == maxFields:
 			return errors.New("the trailer section is over the limit")
 		}
-		text = append(append(text, line...), "\r\n"...)
+		c.text = append(append(c.text, line...), "\r\n"...)
+		c.lines++
 	}
 }
 

@@ -42,6 +42,7 @@ const (
 	DefaultHeader        = 64 * message.KiB
 	DefaultIdle          = 75 * time.Second
 	DefaultHeaderTimeout = 10 * time.Second
+	DefaultSlowAfter     = 5 * time.Second
 )
 
 // stopGrace is how long a stopping server leaves a connection without a request:
@@ -54,6 +55,7 @@ type Config struct {
 	Header        message.Size  // of a request's line and header section; more is answered with 431, a longer line with 414
 	Idle          time.Duration // of a connection between requests
 	HeaderTimeout time.Duration // for the TLS handshake, and for a request's header section
+	SlowAfter     time.Duration // that a client may be waited for, for content or to take an answer, before it has to keep 240 B/s
 
 	// Refused is told of requests that the engine answered itself: what the client
 	// sent broke a rule. It is called by the connection's goroutine, before the answer
@@ -65,6 +67,7 @@ type Config struct {
 type Server struct {
 	header              int // bytes
 	idle, headerTimeout time.Duration
+	slowAfter           time.Duration
 	handler             message.RoundTripper
 	refused             func(peer netip.AddrPort, status int, rule string)
 	log                 *slog.Logger
@@ -85,6 +88,7 @@ func NewServer(cfg Config, handler message.RoundTripper, log *slog.Logger) *Serv
 	s := &Server{
 		header: int(cmp.Or(cfg.Header, DefaultHeader)), idle: cmp.Or(cfg.Idle, DefaultIdle),
 		headerTimeout: cmp.Or(cfg.HeaderTimeout, DefaultHeaderTimeout),
+		slowAfter:     cmp.Or(cfg.SlowAfter, DefaultSlowAfter),
 		handler:       handler, refused: cfg.Refused, log: log, conns: map[*conn]struct{}{},
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())

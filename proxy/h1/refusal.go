@@ -15,8 +15,10 @@ const (
 	RuleHost        = "host"
 	RuleExpect      = "expect"
 	RuleBareLF      = "bare_lf"
-	RuleHeaderSize  = "header_size" // of the request line or the header section
-	RuleSlowHeader  = "slow_header" // Config.HeaderTimeout
+	RuleHeaderSize  = "header_size"  // of the request line or the header section
+	RuleSlowHeader  = "slow_header"  // Config.HeaderTimeout
+	RuleSlowContent = "slow_content" // Config.SlowAfter
+	RuleSlowReader  = "slow_reader"  // likewise; the status is that of the answer that was cut off
 )
 
 // A refusal is why a request is not taken.

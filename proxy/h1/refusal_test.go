@@ -1,6 +1,7 @@
 package h1_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"anyedge/internal/message"
+	"anyedge/internal/message/nethttp/enginetest"
 	"anyedge/proxy/h1"
 )
 
@@ -54,5 +56,63 @@ func TestRefused(t *testing.T) {
 				t.Errorf("answered %.50q", answer)
 			}
 		})
+	}
+}
+
+// A client has to keep 240 B/s, sending content and taking an answer.
+func TestSlowClients(t *testing.T) {
+	told := make(chan string, 1)
+	_, addr := start(t, h1.Config{
+		SlowAfter: 200 * time.Millisecond,
+		Refused:   func(_ netip.AddrPort, status int, rule string) { told <- fmt.Sprint(status, " ", rule) },
+	}, message.RoundTripFunc(func(ctx context.Context, r *message.Request) (*message.Response, error) {
+		if r.Body == nil {
+			return &message.Response{Status: 200, Length: -1, Body: &endless{closed: make(chan struct{})}}, nil
+		}
+		return whole(ctx, r)
+	}))
+	for _, tt := range []struct{ name, sent, want string }{
+		{"content", post("Content-Length: 10\r\n", "012"), "408 slow_content"},
+		{"chunks", chunked("2\r\nab\r\n3"), "408 slow_content"},
+		{"trailers", chunked("2\r\nab\r\n0\r\nX: 1\r\n"), "408 slow_content"},
+		{"an answer", get(""), "200 slow_reader"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprint(c, tt.sent)
+			if got := enginetest.Within(t, "the end of patience", told); got != tt.want {
+				t.Errorf("heard %s, want %s", got, tt.want)
+			}
+			if tt.want[:3] == "200" {
+				return
+			}
+			if answer := readAll(t, c); !strings.HasPrefix(answer, "HTTP/1.1 "+tt.want[:3]) {
+				t.Errorf("answered %.50q", answer)
+			}
+		})
+	}
+}
+
+// Whoever sends little by little, but fast enough, is waited for; so is whoever
+// waits for the edge.
+func TestSteadyClient(t *testing.T) {
+	_, addr := start(t, h1.Config{SlowAfter: time.Second}, whole)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const pieces, size = 40, 100
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", pieces*size)
+	for range pieces { // 10 KB/s
+		fmt.Fprint(c, strings.Repeat("x", size))
+		<-time.After(10 * time.Millisecond)
+	}
+	if answer := readAll(t, c); !strings.HasPrefix(answer, "HTTP/1.1 200") {
+		t.Errorf("answered %.50q", answer)
 	}
 }

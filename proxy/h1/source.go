@@ -3,63 +3,145 @@ package h1
 import (
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"time"
 
 	"anyedge/internal/message"
 )
 
+// minRate is how fast a client has to send content, in bytes a second, once the
+// wait for it has taken Config.SlowAfter.
+const minRate = 240
+
+// errSlow ends the reading of content that comes too slowly.
+var errSlow = errors.New("the content comes too slowly")
+
 // A source is the content of a received request. It may be closed while it is
 // being read.
 type source struct {
 	conn    *conn
 	content content
-	proceed func() // tells the client to send; nil: it does so unasked
+	answer  *answer
+	expects bool // the client waits to be told to send
 
-	mu       sync.Mutex
-	changed  sync.Cond // on reading
-	reading  bool
-	closed   bool
-	complete bool // all of it was read
+	mu          sync.Mutex
+	changed     sync.Cond // on reading
+	got         int64     // bytes
+	waited      time.Duration
+	due         time.Time // what the read under way has to give something by
+	reading     bool
+	closed      bool
+	interrupted bool
+	slow        bool
+	complete    bool // all of it was read
 }
 
 func newSource(c *conn, h *head, a *answer) *source {
-	s := &source{conn: c, content: content{in: &c.in, chunked: h.frame.chunked, left: h.frame.length}}
+	s := &source{conn: c, answer: a, content: content{in: &c.in, chunked: h.frame.chunked, left: h.frame.length}}
 	s.changed.L = &s.mu
-	if h.minor > 0 && same(h.frame.expect, "100-continue") && c.in.buffered() == 0 {
-		s.proceed = sync.OnceFunc(a.proceed)
-	}
-	_ = c.deadline(time.Time{}) // a dead connection shows when it is read
+	s.expects = h.minor > 0 && same(h.frame.expect, "100-continue") && c.in.buffered() == 0
 	return s
 }
 
 // Read reads from the client.
 func (s *source) Read(p []byte) (int, error) {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return 0, errExchangeOver
+	began := time.Now()
+	if err := s.begin(began); err != nil {
+		return 0, err
 	}
-	s.reading = true
-	s.mu.Unlock()
-	if s.proceed != nil {
-		s.proceed()
+	if s.expects {
+		s.expects = false
+		s.answer.proceed()
 	}
 	n, err := s.content.Read(p)
+	for n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && s.goesOn() {
+		n, err = s.content.Read(p)
+	}
+	return n, s.ended(began, n, err)
+}
+
+// begin takes note of a read, which has its time.
+func (s *source) begin(now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return errExchangeOver
+	case s.interrupted:
+		s.interrupted = false
+		return message.ErrInterrupted
+	}
+	s.reading = true
+	left := s.conn.server.slowAfter + time.Duration(s.got)*time.Second/minRate - s.waited
+	s.due = now.Add(max(left, s.conn.server.slowAfter/5))
+	s.conn.allow(s.due)
+	return nil
+}
+
+// goesOn reports whether a read whose deadline has passed waits on: it was an older
+// one.
+func (s *source) goesOn() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed, s.interrupted:
+		return false
+	case time.Now().Before(s.due):
+		return s.conn.deadline(s.due) == nil
+	}
+	s.slow = true
+	return false
+}
+
+// ended takes note of what a read gave, and returns its error.
+func (s *source) ended(began time.Time, n int, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waited += time.Since(began)
+	s.got += int64(n)
 	over := errors.Is(err, io.EOF)
 	switch {
 	case s.closed || err == nil || s.complete:
 	case over: // the watch begins while the exchange still waits for this read
 		s.conn.watch.start(time.Now())
+	case s.interrupted && errors.Is(err, os.ErrDeadlineExceeded):
+		s.interrupted, err = false, message.ErrInterrupted
+	case s.slow:
+		err = errSlow
 	case s.conn.in.ended:
 		s.conn.watch.lost() // the request will never be whole
 	}
 	s.reading = false
 	s.complete = s.complete || over
 	s.changed.Broadcast()
-	return n, err
+	return err
+}
+
+// Ready returns how many bytes Read gives without waiting, at least. It takes in
+// what is there.
+func (s *source) Ready() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reading || s.closed || s.interrupted || s.complete || s.expects || s.content.failed != nil {
+		return 0
+	}
+	if in := s.content.in; in.buffered() == 0 {
+		_ = s.conn.wire.Attend(func() bool {
+			_ = in.fill() // an error comes again
+			return true
+		})
+	}
+	return s.content.ready()
+}
+
+// Interrupt is message.Interrupter's.
+func (s *source) Interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.interrupted = true; s.reading {
+		_ = s.conn.deadline(past)
+	}
 }
 
 // trailer returns the trailer section, once Read has returned io.EOF.
@@ -70,6 +152,13 @@ func (s *source) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.complete
+}
+
+// late reports whether the content came too slowly.
+func (s *source) late() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slow
 }
 
 // Close makes a Read that is under way, and later ones, fail.

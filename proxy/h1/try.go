@@ -31,7 +31,8 @@ type try struct {
 	ownKey     bool         // the key of the WebSocket handshake is ours
 	persistent bool         // the backend keeps the connection
 
-	upload   *upload // nil: the request has no content
+	upload   *upload // nil: the request has no content; else uploads
+	uploads  upload
 	finished sync.Once
 
 	res  message.Response // the answer and its content: one allocation with the try
@@ -109,6 +110,11 @@ func (t *try) start() bool {
 		t.failed = errStale
 		return false
 	}
+	if t.upload != nil {
+		if t.failed = t.upload.begin(t.out); t.failed != nil {
+			return false
+		}
+	}
 	n, err := t.conn.Write(*t.out)
 	*t.out = (*t.out)[:0]
 	blocks.Put(t.out)
@@ -118,7 +124,7 @@ func (t *try) start() bool {
 		t.failed = err
 		return false
 	}
-	if t.upload != nil {
+	if t.upload != nil && !t.upload.begun() {
 		t.conn.deadline(time.Time{}) // until the content is sent
 		t.req.Arena.Hold()
 		go t.upload.run(t.req.Arena)

@@ -19,9 +19,10 @@ type upload struct {
 	reader  io.ReadCloser
 	chunked bool
 	expects bool
-	going   chan struct{} // closed when the wait for a 100 is over
+	total   int64         // bytes sent so far
+	going   chan struct{} // closed when the wait for a 100 is over; nil: there is none
 	once    sync.Once
-	done    chan struct{} // closed when run has ended
+	done    chan struct{} // closed when run has ended; nil: it was not needed
 
 	mu      sync.Mutex
 	invited bool  // a 100 has come
@@ -40,14 +41,59 @@ func (t *try) openUpload() error {
 	if err != nil {
 		return err
 	}
-	t.upload = &upload{
-		try: t, body: b, reader: reader,
-		// HTTP/1 has trailers only behind chunks.
-		chunked: b.Length() < 0 || t.req.Header.Has("Trailer"),
-		expects: same(t.req.Header.Get("Expect"), "100-continue"),
-		going:   make(chan struct{}), done: make(chan struct{}),
+	u := &t.uploads
+	u.try, u.body, u.reader = t, b, reader
+	// HTTP/1 has trailers only behind chunks.
+	u.chunked = b.Length() < 0 || t.req.Header.Has("Trailer")
+	if u.expects = same(t.req.Header.Get("Expect"), "100-continue"); u.expects {
+		u.going = make(chan struct{})
+	}
+	t.upload = u
+	return nil
+}
+
+// begin appends the content to the request's head, as far as it is there, so that
+// both leave with one write.
+func (u *upload) begin(out *[]byte) error {
+	if u.expects || u.chunked {
+		return nil
+	}
+	for u.total < u.body.Length() && len(*out) < blockSize && message.Ready(u.reader) > 0 {
+		b := *out
+		n, err := u.reader.Read(b[len(b):max(cap(b), len(b))])
+		*out = b[:len(b)+n]
+		if u.total += int64(n); u.total > u.body.Length() {
+			return u.wrongLength()
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return u.broken(err)
+		}
+	}
+	if u.total == u.body.Length() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.last, u.sent = true, true
 	}
 	return nil
+}
+
+// begun reports whether all of the content was there, and otherwise makes ready
+// for run.
+func (u *upload) begun() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.sent {
+		u.done = make(chan struct{})
+	}
+	return u.sent
+}
+
+func (u *upload) wrongLength() error {
+	return contentError{fmt.Errorf("the request content has %d bytes, not %d", u.total, u.body.Length())}
+}
+
+func (u *upload) broken(err error) error {
+	return contentError{fmt.Errorf("the request content broke off: %w", err)}
 }
 
 // proceed lets content go that waits for a 100.
@@ -58,7 +104,11 @@ func (u *upload) proceed() {
 	u.wake()
 }
 
-func (u *upload) wake() { u.once.Do(func() { close(u.going) }) }
+func (u *upload) wake() {
+	if u.going != nil {
+		u.once.Do(func() { close(u.going) })
+	}
+}
 
 // awaited waits for a 100, and reports whether the content is wanted: it is not
 // when a final answer has come instead (RFC 9110 section 10.1.1).
@@ -124,21 +174,20 @@ func (u *upload) send(to io.Writer) error {
 	block := blocks.Get().(*[]byte)
 	defer blocks.Put(block)
 	b := (*block)[:blockSize]
-	var total int64
 	for {
 		n, err := u.reader.Read(b[chunkHead : blockSize-16])
-		total += int64(n)
+		u.total += int64(n)
 		end := errors.Is(err, io.EOF)
 		if err != nil && !end {
-			return contentError{fmt.Errorf("the request content broke off: %w", err)}
+			return u.broken(err)
 		}
 		out := b[chunkHead : chunkHead+n]
 		if u.chunked {
 			out = u.frame(b, n, end)
-		} else if most := u.body.Length(); total > most || end && total < most {
-			return contentError{fmt.Errorf("the request content has %d bytes, not %d", total, most)}
+		} else if most := u.body.Length(); u.total > most || end && u.total < most {
+			return u.wrongLength()
 		}
-		end = end || !u.chunked && total == u.body.Length()
+		end = end || !u.chunked && u.total == u.body.Length()
 		if end {
 			u.finish()
 		}
@@ -208,7 +257,9 @@ func (u *upload) end(keep bool) {
 // being sent: the write takes that error away from the read, which ends as if
 // all were well. The exchange is over.
 func (u *upload) reset() bool {
-	<-u.done
+	if u.done != nil {
+		<-u.done
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return errors.Is(u.failed, syscall.ECONNRESET)

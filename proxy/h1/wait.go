@@ -34,6 +34,13 @@ func (c *conn) came() {
 	c.waiting = false
 }
 
+// allow gives the client until t for what is being read.
+func (c *conn) allow(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dueAt(t)
+}
+
 // dueAt makes t the time that the client has. The caller holds mu.
 func (c *conn) dueAt(t time.Time) {
 	c.due = t

@@ -14,11 +14,13 @@
 package wire
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // A Socket is a TCP connection, or something around one that leaves its bytes as
@@ -52,6 +54,8 @@ type Conn struct {
 	fd        uintptr // while attending
 	drained   bool    // while attending: nothing is there before the next wake-up
 	unread    bool    // the last read left something; needs counts
+	step      func() bool
+	attend    func(fd uintptr) bool
 	reading   transfer
 	receive   func(fd uintptr) bool
 
@@ -59,7 +63,22 @@ type Conn struct {
 	writing transfer
 	send    func(fd uintptr) bool
 	gather  *[]byte // nil: writes go out at once
+	pace    pace
+
+	ending  sync.Mutex // guards what follows, with the deadlines
+	severed bool
 }
+
+// A pace is how fast the peer has to take what is written.
+type pace struct {
+	after time.Duration // 0: as slowly as it likes
+	rate  int           // bytes/s
+	on    bool          // the write under way waits
+	from  int           // bytes of it sent when the time began
+}
+
+// ErrSlow is the error of a Write that the peer took too slowly.
+var ErrSlow = errors.New("the peer takes what is sent too slowly")
 
 // A transfer is a read or a write under way.
 type transfer struct {
@@ -75,7 +94,7 @@ func New(s Socket) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{Socket: s, raw: raw}
-	c.receive, c.send = c.receiveOnce, c.sendAll
+	c.attend, c.receive, c.send = c.attendOnce, c.receiveOnce, c.sendAll
 	err = raw.Control(func(fd uintptr) { c.counts = countUnread(fd) })
 	return c, err
 }
@@ -85,12 +104,15 @@ func New(s Socket) (*Conn, error) {
 // may be called again after the first. Close waits until Attend has returned, so
 // that whoever is called from it must not call Close.
 func (c *Conn) Attend(step func() bool) error {
-	c.attending = true
-	defer func() { c.attending = false }()
-	return c.raw.Read(func(fd uintptr) bool {
-		c.fd, c.drained = fd, false
-		return step()
-	})
+	c.attending, c.step = true, step
+	defer func() { c.attending, c.step = false, nil }()
+	return c.raw.Read(c.attend)
+}
+
+// attendOnce is a step of Attend.
+func (c *Conn) attendOnce(fd uintptr) bool {
+	c.fd, c.drained = fd, false
+	return c.step()
 }
 
 // Read waits for bytes, unless Attend runs.
@@ -175,12 +197,57 @@ func (c *Conn) Write(p []byte) (int, error) {
 func (c *Conn) write(p []byte) (int, error) {
 	c.writing = transfer{p: p}
 	err := c.raw.Write(c.send)
+	for c.pace.on && errors.Is(err, os.ErrDeadlineExceeded) {
+		if err = c.keepsPace(); err == nil {
+			err = c.raw.Write(c.send)
+		}
+	}
+	if c.pace.on {
+		c.pace.on = false
+		c.writeBy(time.Time{})
+	}
 	w := c.writing
 	c.writing = transfer{}
 	if err == nil {
 		err = w.err
 	}
 	return w.n, err
+}
+
+// Pace makes a Write fail with ErrSlow that has waited for a time in which the peer
+// took less than rate bytes a second. Deadlines for writes are the pace's own.
+func (c *Conn) Pace(after time.Duration, rate int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pace = pace{after: after, rate: rate}
+}
+
+// stall begins the time of a write that has to wait.
+func (c *Conn) stall() {
+	if c.pace.after > 0 && !c.pace.on {
+		c.pace.on, c.pace.from = true, c.writing.n
+		c.writeBy(time.Now().Add(c.pace.after))
+	}
+}
+
+// keepsPace looks at a write whose time is over, and gives it another one.
+func (c *Conn) keepsPace() error {
+	p := &c.pace
+	if took := c.writing.n - p.from; float64(took) < float64(p.rate)*p.after.Seconds() {
+		return ErrSlow
+	}
+	p.from = c.writing.n
+	if !c.writeBy(time.Now().Add(p.after)) {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// writeBy sets the deadline of writes, and reports false when c is severed.
+func (c *Conn) writeBy(t time.Time) bool {
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	return !c.severed && c.SetWriteDeadline(t) == nil
 }
 
 // sendAll is a step of write.
@@ -192,6 +259,7 @@ func (c *Conn) sendAll(fd uintptr) bool {
 		case 0:
 			w.n += n
 		case syscall.EAGAIN:
+			c.stall()
 			return false
 		default:
 			w.err = c.failure("write", 0, errno)
@@ -258,6 +326,9 @@ func Within(c net.Conn) *Conn {
 // Sever ends every Read and Write, now and later, and has Close reset the
 // connection.
 func (c *Conn) Sever() {
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	c.severed = true
 	_ = c.SetLinger(0)
 	_ = c.SetDeadline(past)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -158,6 +159,45 @@ func TestGather(t *testing.T) {
 	}()
 	if got, err := io.ReadAll(far); err != nil || len(got) != 600_000 || got[499_999] != 'x' || got[500_000] != 'y' {
 		t.Fatalf("read %d bytes, %v", len(got), err)
+	}
+}
+
+// A peer that takes nothing, or too little, has its time; one that keeps the pace
+// has as long as it needs.
+func TestPace(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		takes int // bytes every 10 ms
+		want  error
+	}{
+		{"nothing", 0, wire.ErrSlow},
+		{"enough", 1 << 20, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w, far := pair(t)
+			w.Pace(300*time.Millisecond, 1000)
+			stop := make(chan struct{})
+			var reading sync.WaitGroup
+			reading.Go(func() {
+				for p := make([]byte, tt.takes); len(p) > 0; {
+					if _, err := io.ReadFull(far, p); err != nil {
+						return
+					}
+					select {
+					case <-stop:
+						return
+					case <-time.After(10 * time.Millisecond):
+					}
+				}
+			})
+			_, err := w.Write(make([]byte, 32<<20)) // more than fits on the way
+			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+				t.Errorf("Write() = %v, want %v", err, tt.want)
+			}
+			close(stop)
+			_ = far.SetDeadline(time.Unix(1, 0))
+			reading.Wait()
+		})
 	}
 }
 
