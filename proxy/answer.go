@@ -54,6 +54,7 @@ func (e *Exchange) deliver(resp *message.Response, l *listener) *message.Respons
 		resp.Header.Set(fieldStatus, e.rule.status())
 		resp.Header.Set(fieldRequest, e.id.String())
 	}
+	e.addTiming(&resp.Header)
 	resp.Header.Set(fieldGeo, e.served)
 	if e.served != e.origin {
 		resp.Header.Set(fieldEntry, e.origin)

@@ -73,6 +73,8 @@ type ServiceConfig struct {
 	Priority  string                   `json:"priority,omitempty" yaml:"priority" jsonschema:"enum=interactive,enum=background"` // background is shed and refused first; default interactive
 	Replay    replay.Config            `json:"replay,omitzero" yaml:"replay"`                                                    // what its backends may ask for with Replay-Geo
 	Limits    ServiceLimits            `json:"limits,omitzero" yaml:"limits"`                                                    // of one client
+
+	ServerTiming bool `json:"server_timing,omitempty" yaml:"server_timing"` // answers tell clients how long edge, backend and geo took (Server-Timing); default false
 }
 
 // LogConfig says what is logged, and how.

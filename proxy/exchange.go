@@ -39,7 +39,7 @@ type Exchange struct {
 	visited []string // geos whose app handled it, the first one first
 	hops    int      // replays run
 	served  string   // geo whose answer goes to the client
-	reasons []string
+	reasons []reason
 	backend string      // local backend asked last
 	rule    Rule        // by which the answer is an error of this edge's own; "" for none
 	code    replay.Code // of the replay error that is the answer; "" for none
@@ -147,7 +147,13 @@ func (e *Exchange) run(ctx context.Context) *message.Response {
 func (e *Exchange) foreign() bool { return e.hop != "" }
 
 // note adds to the list of reasons.
-func (e *Exchange) note(reason string) { e.reasons = append(e.reasons, reason) }
+func (e *Exchange) note(text string) { e.reasons = append(e.reasons, reason{time.Now(), text}) }
+
+// A reason is something that was decided, and when.
+type reason struct {
+	at   time.Time
+	text string
+}
 
 // handled notes that geo's app got the request.
 func (e *Exchange) handled(geo string) {
@@ -251,4 +257,16 @@ func (e *Exchange) received() int64 {
 }
 
 // explain returns the reasons in one line.
-func (e *Exchange) explain() string { return strings.Join(e.reasons, "; ") }
+func (e *Exchange) explain() string {
+	if len(e.reasons) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	for i, r := range e.reasons {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(r.text)
+	}
+	return b.String()
+}

@@ -94,6 +94,7 @@ type Proxy struct {
 	access *accessLog
 
 	refused tally
+	tracer  *tracer
 
 	services  []*service
 	byName    map[string]*service
@@ -121,6 +122,7 @@ func New(s Setup, log *slog.Logger) (*Proxy, error) {
 		signer:  replay.NewSigner(s.ReplaySeed),
 		byName:  map[string]*service{},
 		changed: newSignal(),
+		tracer:  newTracer(),
 		hurry:   make(chan time.Duration, 1),
 
 		webSockets: newWebSockets(s.ShutdownMax),

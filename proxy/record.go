@@ -108,6 +108,7 @@ func (r *record) end(e *Exchange, status int, err string) {
 		}
 	}
 	e.proxy.access.write(e, status, err)
+	e.proxy.tracer.ended(e, status, err)
 }
 
 // countedBody is an answer's content.

@@ -32,6 +32,7 @@ func (e *Exchange) replay(ctx context.Context, resp *message.Response) *message.
 	h := resp.Header
 	resp.Close()
 	e.service.stats.replayed()
+	e.note(e.served + " asks for a replay: " + cutText(h.Joined(replay.Field)))
 	in, err := replay.Parse(h)
 	if err != nil {
 		return e.replayError(err)
@@ -170,6 +171,7 @@ func (run *replayRun) try(ctx context.Context, geo string) *message.Response {
 		return nil
 	}
 	run.record.replay = geo
+	run.note("replay to " + geo + ": served there")
 	return resp
 }
 

@@ -152,6 +152,7 @@ func (e *Exchange) shed(ctx context.Context, d admission.Decision) (*message.Res
 		resp, err := e.relay(ctx, d.Geo, outbound{hop: hopShed, want: d.Want, urgent: d.Urgent})
 		if err == nil {
 			e.record.shed = d.Geo
+			e.note("shed to " + d.Geo + ": this geo is overloaded")
 			return resp, nil
 		}
 		e.note(fmt.Sprintf("shed to %s: %v", d.Geo, err))

@@ -107,6 +107,8 @@ var answers = map[string]func() any{
 	api.PathEvents:      func() any { return new(api.Events) },
 	api.PathL4:          func() any { return new(api.L4) },
 	api.PathL4Trace:     func() any { return new(api.L4Trace) },
+	api.PathTraces:      func() any { return new(api.Traces) },
+	api.PathTraceLive:   func() any { return new(api.TraceEvent) },
 	api.PathDrain:       func() any { return new(api.DrainReply) },
 	api.PathUndrain:     func() any { return new(api.DrainReply) },
 }
@@ -209,7 +211,7 @@ func (d *daemon) answer(r *http.Request, n int) (int, []byte, error) {
 		status, err := strconv.Atoi(strings.TrimSpace(string(text)))
 		return status, body, err
 	}
-	if strings.Contains(string(body), `"error"`) {
+	if strings.HasPrefix(string(body), `{"error"`) {
 		return http.StatusInternalServerError, body, nil
 	}
 	return http.StatusOK, body, strict(json.NewDecoder(strings.NewReader(string(body))), answers[r.URL.Path]())

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -52,6 +53,11 @@ type Source interface {
 	Events(ctx context.Context, after uint64, since time.Time) api.Events
 	Drain(api.DrainRequest) (api.DrainReply, error)
 	Undrain(api.DrainRequest) (api.DrainReply, error)
+	// Traces returns the requests that are kept, WatchTraces those that end from now on
+	// until ctx ends or show fails; the query chooses, as in package api. The first
+	// event of WatchTraces is empty.
+	Traces(query url.Values) (api.Traces, error)
+	WatchTraces(ctx context.Context, query url.Values, show func(api.TraceEvent) error) error
 	// ServeMetrics answers with what the node counts, in the form of Prometheus.
 	ServeMetrics(w http.ResponseWriter, r *http.Request)
 }
@@ -173,6 +179,8 @@ func (s *Server) routes() http.Handler {
 		t, err := s.source.L4Trace(q.Get("src"), q.Get("dst"), q.Get("proto"))
 		s.reply(w, t, err)
 	})
+	mux.HandleFunc("GET "+api.PathTraces, s.traces)
+	mux.HandleFunc("GET "+api.PathTraceLive, s.traceLive)
 	mux.HandleFunc("GET "+api.PathMetrics, s.source.ServeMetrics)
 	mux.HandleFunc("GET "+api.PathEvents, s.events)
 	mux.HandleFunc("POST "+api.PathDrain, s.order(s.source.Drain))

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,8 +37,24 @@ func (fixed) Status() api.Status { return api.Status{Health: api.OK} }
 func (fixed) Geos() api.Geos     { return api.Geos{Geo: "fra"} }
 func (fixed) Routes() api.Routes { return api.Routes{V: 1, ASN: 65010} }
 
-func (fixed) Services() api.Services                              { return api.Services{Services: []api.Service{{Name: "shop"}}} }
-func (fixed) FabricPeers() api.FabricPeers                        { return api.FabricPeers{} }
+func (fixed) Services() api.Services       { return api.Services{Services: []api.Service{{Name: "shop"}}} }
+func (fixed) FabricPeers() api.FabricPeers { return api.FabricPeers{} }
+func (fixed) Traces(q url.Values) (api.Traces, error) {
+	return api.Traces{Geo: q.Get("service")}, nil
+}
+
+func (fixed) WatchTraces(_ context.Context, q url.Values, show func(api.TraceEvent) error) error {
+	if q.Get("status") == "no" {
+		return &admin.BadRequestError{Text: "status: no"}
+	}
+	for _, e := range []api.TraceEvent{{}, {Trace: &api.Trace{ID: "1"}}, {Trace: &api.Trace{ID: "2"}, Dropped: 7}} {
+		if err := show(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (fixed) ServeMetrics(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "edged_info 1") }
 
 func (fixed) L4() api.L4 { return api.L4{} }
@@ -132,6 +149,30 @@ func TestClientReadsAndOrders(t *testing.T) {
 		if err := tt.call(); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
+	}
+}
+
+func TestLiveTrace(t *testing.T) {
+	c := client.New(start(t, fixed{}))
+	defer c.Close()
+	var got []api.TraceEvent
+	err := c.TraceLive(t.Context(), nil, func(e api.TraceEvent) error {
+		got = append(got, e)
+		return nil
+	})
+	want := []api.TraceEvent{{}, {Trace: &api.Trace{ID: "1"}}, {Trace: &api.Trace{ID: "2"}, Dropped: 7}}
+	if d := cmp.Diff(want, got); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	stop := errors.New("enough")
+	if err := c.TraceLive(t.Context(), nil, func(api.TraceEvent) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("%v, want what the caller said", err)
+	}
+	if err := c.TraceLive(t.Context(), url.Values{"status": {"no"}}, nil); err == nil || err.Error() != "status: no" {
+		t.Errorf("%v, want what the daemon said", err)
+	}
+	if traces, err := c.Traces(t.Context(), url.Values{"service": {"shop"}}); err != nil || traces.Geo != "shop" {
+		t.Errorf("%v %v", traces, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -98,6 +99,44 @@ func (c *Client) L4Trace(ctx context.Context, src, dst, proto string) (api.L4Tra
 	return get[api.L4Trace](ctx, c, api.PathL4Trace, url.Values{"src": {src}, "dst": {dst}, "proto": {proto}})
 }
 
+// Traces asks for the requests that are kept; q chooses, as in package api.
+func (c *Client) Traces(ctx context.Context, q url.Values) (api.Traces, error) {
+	return get[api.Traces](ctx, c, api.PathTraces, q)
+}
+
+// TraceLive has show called with requests as they end, until ctx ends, the daemon
+// goes away or show fails. The first event is empty: it has begun.
+func (c *Client) TraceLive(ctx context.Context, q url.Values, show func(api.TraceEvent) error) error {
+	u := url.URL{Scheme: "http", Host: "edged", Path: api.PathTraceLive, RawQuery: q.Encode()}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return c.explain(ctx, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return refusal(resp)
+	}
+	for lines := json.NewDecoder(resp.Body); ; {
+		var e api.TraceEvent
+		err := lines.Decode(&e)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("answer of edged at %s: %w", c.socket, err)
+		}
+		if err := show(e); err != nil {
+			return err
+		}
+	}
+}
+
 // Events asks for events with an ID above after, since that time when it is
 // not zero. With wait it waits up to that long for the first.
 func (c *Client) Events(ctx context.Context, after uint64, since time.Time, wait time.Duration) (api.Events, error) {
@@ -159,6 +198,11 @@ func (c *Client) do(r *http.Request, v any) error {
 		}
 		return nil
 	}
+	return refusal(resp)
+}
+
+// refusal is what an answer that is no success says.
+func refusal(resp *http.Response) error {
 	var e api.Error
 	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
 		e.Message = "edged answered " + resp.Status
