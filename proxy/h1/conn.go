@@ -34,6 +34,7 @@ var (
 	errClientGone   = message.Ended("the client has gone")
 	errExchangeOver = message.Ended("the exchange is over")
 	errLate         = errors.New("the client has been silent for too long")
+	errResting      = errors.New("the lookout waits for the client")
 	past            = time.Unix(1, 0)
 )
 
@@ -48,6 +49,7 @@ type conn struct {
 	peer, local netip.AddrPort
 	in          reader
 	scan        headScan // of the head that is awaited
+	ready       bool     // the handshake is done
 	watch       watch
 
 	// Why serve left attend.
@@ -61,6 +63,10 @@ type conn struct {
 	due     time.Time  // what it is to be; armed may be earlier
 	waiting bool       // for a request, or the TLS handshake before the first
 	severed bool
+	restAt  time.Time // when the lookout takes over the waiting
+	resting bool      // it has: nobody serves the connection
+	watched wire.Watching
+	timer   *time.Timer // ends the rest when it is due; nil: c does not rest
 }
 
 func newConn(s *Server, c net.Conn) (*conn, error) {
@@ -84,20 +90,28 @@ func newConn(s *Server, c net.Conn) (*conn, error) {
 	return one, nil
 }
 
-// serve answers requests until the connection ends.
-func (c *conn) serve() {
-	defer c.close()
+// run serves the connection until it rests or ends.
+func (c *conn) run() {
+	if !c.serve() {
+		c.close()
+		c.server.drop(c)
+	}
+}
+
+// serve answers requests, and reports whether the connection rests; otherwise it
+// has ended.
+func (c *conn) serve() (rests bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.server.log.Error("panic while answering", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			c.sever()
 		}
 	}()
-	if !c.handshake() {
-		return
+	if !c.ready && !c.begin() {
+		return false
 	}
-	c.expect(c.server.headerTimeout)
-	for c.attend() == nil && c.next != nil {
+	err := c.attend()
+	for ; err == nil && c.next != nil; err = c.attend() {
 		h := c.next
 		c.next = nil
 		if !c.exchange(h, c.arena) {
@@ -105,12 +119,26 @@ func (c *conn) serve() {
 		}
 		c.expect(c.server.idle)
 	}
+	if errors.Is(err, errResting) { // it may be served by another goroutine already
+		return true
+	}
 	if c.refusal != nil {
 		c.refuse(c.refusal)
 	}
 	if c.linger {
 		c.takeIn()
 	}
+	return false
+}
+
+// begin does the TLS handshake, if one is to be done, and waits for a request.
+func (c *conn) begin() bool {
+	if !c.handshake() {
+		return false
+	}
+	c.ready = true
+	c.expect(c.server.headerTimeout)
+	return true
 }
 
 // attend answers requests without content until the connection ends, or until
@@ -174,7 +202,7 @@ func (c *conn) handshake() bool {
 		c.greeting = message.SecureOf(state)
 		return true
 	}
-	c.expect(c.server.headerTimeout)
+	c.greet(c.server.headerTimeout)
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.server.headerTimeout))
 	if err := t.HandshakeContext(c.server.base); err != nil {
 		c.server.log.Debug("TLS handshake failed", "peer", c.peer, "err", err)

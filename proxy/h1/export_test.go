@@ -2,7 +2,9 @@ package h1
 
 import (
 	"io"
+	"maps"
 	"net"
+	"slices"
 
 	"anyedge/internal/message"
 )
@@ -75,4 +77,19 @@ func Open(s *Server) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
+}
+
+// Resting returns how many of them wait without a goroutine.
+func Resting(s *Server) (n int) {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.mu.Lock()
+		if c.resting {
+			n++
+		}
+		c.mu.Unlock()
+	}
+	return n
 }

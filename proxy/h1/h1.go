@@ -14,7 +14,8 @@
 // the connection's buffer.
 //
 // Between requests a connection holds no buffer, and its goroutine waits outside
-// of crypto/tls (package wire).
+// of crypto/tls (package wire); after a second without a request it has no
+// goroutine either.
 //
 // A client that ends its sending half over plain TCP still gets its answer if
 // that comes within 3 s, then counts as gone; under TLS the end of that half
@@ -116,13 +117,15 @@ func (s *Server) ServeConn(c net.Conn) {
 		_ = c.Close()
 		return
 	}
-	go func() {
-		defer s.serving.Done()
-		one.serve()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.conns, one)
-	}()
+	go one.run()
+}
+
+// drop forgets a connection that has ended.
+func (s *Server) drop(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.serving.Done()
 }
 
 // Shutdown takes no new connection, lets the exchanges that run end, and closes

@@ -14,13 +14,15 @@ type Hangup uint8
 
 // What a peer can have ended.
 const (
-	HalfClosed Hangup = iota + 1 // its sending half; it may still read
-	Gone                         // all of it
+	Here       Hangup = iota // nothing
+	HalfClosed               // its sending half; it may still read
+	Gone                     // all of it
 )
 
 // A Lookout watches connections for the end of their peers, without reading: what
-// a peer has sent before stays where it is. The zero Lookout is ready; it starts a
-// goroutine with the first connection, which Close ends.
+// a peer has sent before stays where it is. It also waits for bytes in place of a
+// goroutine. The zero Lookout is ready; it starts a goroutine with the first
+// connection, which Close ends.
 type Lookout struct {
 	mu     sync.Mutex
 	epoll  *os.File // nil: not needed so far
@@ -37,6 +39,15 @@ type Watching struct{ number uint64 }
 // Watch has tell called once, in the lookout's goroutine, when c's peer has hung
 // up, or soon if it already has.
 func (l *Lookout) Watch(c *Conn, tell func(Hangup)) (Watching, error) {
+	return l.add(c, unix.EPOLLRDHUP|unix.EPOLLONESHOT, tell)
+}
+
+// Await is Watch, and tell is called as well when c has something to be read.
+func (l *Lookout) Await(c *Conn, tell func(Hangup)) (Watching, error) {
+	return l.add(c, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLONESHOT, tell)
+}
+
+func (l *Lookout) add(c *Conn, events uint32, tell func(Hangup)) (Watching, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.open(); err != nil {
@@ -45,7 +56,7 @@ func (l *Lookout) Watch(c *Conn, tell func(Hangup)) (Watching, error) {
 	l.last++
 	number := l.last
 	l.told[number] = tell
-	event := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: int32(number), Pad: int32(number >> 32)}
+	event := unix.EpollEvent{Events: events, Fd: int32(number), Pad: int32(number >> 32)}
 	err := l.control(c, unix.EPOLL_CTL_ADD, &event)
 	if err != nil {
 		delete(l.told, number)
@@ -136,9 +147,12 @@ func (l *Lookout) tell(e unix.EpollEvent) {
 	if f == nil {
 		return
 	}
-	how := HalfClosed
-	if e.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	how := Here
+	switch {
+	case e.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0:
 		how = Gone
+	case e.Events&unix.EPOLLRDHUP != 0:
+		how = HalfClosed
 	}
 	f(how)
 }
