@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type pool interface {
 	Reported() bool
 	Desperate() bool
 	Changed() <-chan struct{}
+	Hashed(r *message.Request, client netip.Addr) (string, bool)
 	Counts() upstream.Counts
 	Status() []upstream.BackendStatus
 }

@@ -107,6 +107,7 @@ var answers = map[string]func() any{
 	api.PathEvents:      func() any { return new(api.Events) },
 	api.PathL4:          func() any { return new(api.L4) },
 	api.PathL4Trace:     func() any { return new(api.L4Trace) },
+	api.PathExplain:     func() any { return new(api.Explanation) },
 	api.PathTraces:      func() any { return new(api.Traces) },
 	api.PathTraceLive:   func() any { return new(api.TraceEvent) },
 	api.PathDrain:       func() any { return new(api.DrainReply) },

@@ -58,6 +58,8 @@ type Source interface {
 	// event of WatchTraces is empty.
 	Traces(query url.Values) (api.Traces, error)
 	WatchTraces(ctx context.Context, query url.Values, show func(api.TraceEvent) error) error
+	// Explain says what would happen with the request that the query describes.
+	Explain(query url.Values) (api.Explanation, error)
 	// ServeMetrics answers with what the node counts, in the form of Prometheus.
 	ServeMetrics(w http.ResponseWriter, r *http.Request)
 }
@@ -181,6 +183,10 @@ func (s *Server) routes() http.Handler {
 	})
 	mux.HandleFunc("GET "+api.PathTraces, s.traces)
 	mux.HandleFunc("GET "+api.PathTraceLive, s.traceLive)
+	mux.HandleFunc("GET "+api.PathExplain, func(w http.ResponseWriter, r *http.Request) {
+		e, err := s.source.Explain(r.URL.Query())
+		s.reply(w, e, err)
+	})
 	mux.HandleFunc("GET "+api.PathMetrics, s.source.ServeMetrics)
 	mux.HandleFunc("GET "+api.PathEvents, s.events)
 	mux.HandleFunc("POST "+api.PathDrain, s.order(s.source.Drain))

@@ -55,6 +55,10 @@ func (fixed) WatchTraces(_ context.Context, q url.Values, show func(api.TraceEve
 	return nil
 }
 
+func (fixed) Explain(q url.Values) (api.Explanation, error) {
+	return api.Explanation{Outcome: q.Get("url")}, nil
+}
+
 func (fixed) ServeMetrics(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "edged_info 1") }
 
 func (fixed) L4() api.L4 { return api.L4{} }

@@ -220,3 +220,30 @@ func set(names []string) map[string]bool {
 	}
 	return m
 }
+
+// A Preview is what Decide would say, and why, without anything being counted.
+type Preview struct {
+	Decision
+	Observe bool    // the plan is to be shown, not carried out
+	Exempt  bool    // the service is never relayed
+	Point   float64 // where the client's hash falls, 0 to 1
+	Relayed float64 // clients whose hash is below it are relayed, as fast as the plan allows
+	Refused float64 // share of the requests that stay which is refused
+}
+
+// Preview says what Decide would say of a request of client, were there credit for
+// its destination.
+func (d *Door) Preview(now time.Time, service string, client netip.Addr) Preview {
+	l, class := d.layout.Load(), d.class(service)
+	p := Preview{Observe: l.plan.Shed.Observe, Exempt: d.exempt[service], Point: d.point(now, client), Refused: l.refuse[class]}
+	if n := len(l.cuts[class]); n > 0 {
+		p.Relayed = l.cuts[class][n-1].upto
+	}
+	if p.Observe || p.Exempt {
+		return p
+	}
+	if to := l.pick(class, p.Point); to != nil && l.serves(service, to.geo) {
+		p.Decision = l.relay(to)
+	}
+	return p
+}

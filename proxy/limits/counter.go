@@ -70,3 +70,11 @@ func (c *Counter) Clients() int {
 }
 
 func (c *Counter) shard(client Client) *shard { return &c.list[client.hash(c.seed)%shards] }
+
+// Has returns what a client has at this moment.
+func (c *Counter) Has(client Client) int {
+	s := c.shard(client)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.has[client]
+}

@@ -79,3 +79,17 @@ func (s *set) find(client Client) *debt {
 	}
 	return least
 }
+
+// Wait returns after which time a client is allowed one more, without counting
+// it; 0: now.
+func (r *Rate) Wait(now time.Time, client Client) time.Duration {
+	h := client.hash(r.seed)
+	mu := &r.locks[h%shards]
+	mu.Lock()
+	defer mu.Unlock()
+	one := r.table[h%sets].find(client)
+	if one.client != client {
+		return 0
+	}
+	return time.Duration(max(0, one.until-int64(now.Sub(r.start))-r.slack))
+}

@@ -142,3 +142,14 @@ func (p *Pool) faster(s *set) int {
 func (x *seat) cost(now int64) float64 {
 	return x.latency.at(now) * float64(x.active.Load()+1) / float64(x.weight)
 }
+
+// Hashed returns the backend that r goes to by its hash, as long as that is below
+// its soft limit; false: it goes to any, because backends are not chosen by hash or r
+// has not what the hash is made of.
+func (p *Pool) Hashed(r *message.Request, client netip.Addr) (string, bool) {
+	s := p.set.Load()
+	if key, ok := p.balance.key(r, client); ok && p.balance.way == balanceHash && len(s.seats) > 0 {
+		return s.seats[s.byHash(key)].name, true
+	}
+	return "", false
+}

@@ -99,6 +99,11 @@ func (c *Client) L4Trace(ctx context.Context, src, dst, proto string) (api.L4Tra
 	return get[api.L4Trace](ctx, c, api.PathL4Trace, url.Values{"src": {src}, "dst": {dst}, "proto": {proto}})
 }
 
+// Explain asks what would happen with a request; q describes it, as in package api.
+func (c *Client) Explain(ctx context.Context, q url.Values) (api.Explanation, error) {
+	return get[api.Explanation](ctx, c, api.PathExplain, q)
+}
+
 // Traces asks for the requests that are kept; q chooses, as in package api.
 func (c *Client) Traces(ctx context.Context, q url.Values) (api.Traces, error) {
 	return get[api.Traces](ctx, c, api.PathTraces, q)
