@@ -36,7 +36,7 @@ var Table = map[string][]string{
 	"proxy/upstream":  {"proxy/h1", "proxy/h2", "proxy/proxyproto", "internal/message"},
 	"proxy/admission": {"internal/steering", "internal/message", "internal/world"},
 	"proxy/h1":        {"internal/message/...", "proxy/wire"},
-	"proxy/h2":        {"internal/crew", "internal/hpack", "internal/message/..."},
+	"proxy/h2":        {"internal/crew", "internal/hpack", "internal/message/...", "proxy/wire"},
 	"proxy/h3":        {"internal/crew", "internal/message/...", "internal/quicid", "proxy/h3/qpack"},
 	"proxy/h3/qpack":  {"internal/huffman"},
 	"replay":          {"internal/message", "internal/world"},

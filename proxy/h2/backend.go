@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -69,8 +68,7 @@ func (b *backend) begin() error {
 }
 
 func (b *backend) greet() error {
-	_ = b.nc.SetDeadline(time.Now().Add(b.client.connect))
-	b.br = bufio.NewReaderSize(b.nc, headerSize+maxFrame)
+	b.within(b.client.connect)
 	err := b.write(true, func(out []byte) []byte {
 		out = append(out, preface...)
 		out = appendHeader(out, 3*6, typeSettings, 0, 0)
@@ -82,7 +80,7 @@ func (b *backend) greet() error {
 	if err != nil {
 		return err
 	}
-	f, err := b.peek(1)
+	f, err := b.first()
 	if err != nil {
 		return err
 	}

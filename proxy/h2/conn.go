@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"bufio"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -9,12 +8,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
 	"anyedge/internal/hpack"
 	"anyedge/internal/message"
+	"anyedge/proxy/wire"
 )
 
 const (
@@ -37,11 +36,12 @@ type conn struct {
 	log    *slog.Logger
 
 	nc          net.Conn
+	wire        *wire.Conn      // nc, or what it is around; nil: it is something else
 	secure      *message.Secure // nil: plain text
 	peer, local netip.AddrPort
 
 	// Of the goroutine that reads.
-	br    *bufio.Reader
+	in    reader
 	dec   *hpack.Decoder
 	block headerBlock
 	owes  bool // replies are queued
@@ -49,10 +49,11 @@ type conn struct {
 	left   sync.Once  // leave has begun
 	wmu    sync.Mutex // guards what follows; taken before mu, never while mu is held
 	wbuf   []byte
-	broken error // of a write: nothing more can be sent
-	corked bool  // somebody is about to send wbuf
-	begun  bool  // our SETTINGS were written
-	ending bool  // a GOAWAY was or will be sent
+	out    *[]byte // what wbuf is of outs; nil: wbuf has nothing
+	broken error   // of a write: nothing more can be sent
+	corked bool    // somebody is about to send wbuf
+	begun  bool    // our SETTINGS were written
+	ending bool    // a GOAWAY was or will be sent
 	enc    *hpack.Encoder
 
 	mu         sync.Mutex // guards what follows, and the streams' states
@@ -85,7 +86,14 @@ func newConn(s *Server, nc net.Conn) *conn {
 
 // init makes c ready for nc.
 func (c *conn) init(nc net.Conn) {
-	c.nc, c.streams, c.recvWindow = nc, map[uint32]*stream{}, c.window
+	c.wire = wire.Within(nc)
+	if s, ok := nc.(wire.Socket); ok && c.wire == nil {
+		if w, err := wire.New(s); err == nil {
+			c.wire, nc = w, w
+		}
+	}
+	c.nc, c.in.from = nc, nc
+	c.streams, c.recvWindow = map[uint32]*stream{}, c.window
 	c.sendWindow, c.peerWindow, c.peerFrame = initialWindow, initialWindow, maxFrame
 	c.room.L = &c.mu
 	c.peer, c.local = message.AddrPort(nc.RemoteAddr()), message.AddrPort(nc.LocalAddr())
@@ -95,10 +103,57 @@ func (c *conn) init(nc net.Conn) {
 // serve reads frames until the connection ends.
 func (c *conn) serve() {
 	err := c.begin()
+	if err == nil && c.wire != nil {
+		err = c.attend()
+	}
 	for err == nil {
 		err = c.next()
 	}
 	c.finish(err, errClientGone)
+}
+
+// attend handles frames until the connection ends. It waits outside of crypto/tls
+// and without a buffer.
+func (c *conn) attend() error {
+	for {
+		c.await()
+		var failed error
+		err := c.wire.Attend(func() bool {
+			failed = c.step()
+			return failed != nil
+		})
+		switch {
+		case failed != nil:
+			return failed
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		}
+		if err := c.late(); err != nil {
+			return err
+		}
+	}
+}
+
+// step handles the frames that are there.
+func (c *conn) step() error {
+	for {
+		f, whole, err := c.in.frame()
+		if err == nil && whole {
+			err = c.take(f)
+		} else if err == nil {
+			if err = c.settle(); err == nil {
+				err = c.in.fill()
+			}
+		}
+		if errors.Is(err, wire.ErrNothing) {
+			c.in.release()
+			c.await()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // finish ends a connection that err has ended: its peer hears why, if that is
@@ -111,7 +166,7 @@ func (c *conn) finish(err, cause error) {
 		last := c.lastTaken()
 		c.mu.Unlock()
 		c.wmu.Lock() // at once: who writes next may come too late
-		c.wbuf = appendGoAway(c.wbuf, last, bad.code, bad.why)
+		c.queue(func(b []byte) []byte { return appendGoAway(b, last, bad.code, bad.why) })
 		_ = c.flush()
 		c.wmu.Unlock()
 		if c.end(cause) {
@@ -119,11 +174,16 @@ func (c *conn) finish(err, cause error) {
 		}
 	}
 	c.fail(cause)
+	if c.wire != nil { // nobody attends to it any more
+		_ = c.wire.Close()
+	}
+	c.in.r = c.in.w
+	c.in.release()
 }
 
 // begin does the handshake and the exchange of prefaces (section 3.4).
 func (c *conn) begin() error {
-	_ = c.nc.SetDeadline(time.Now().Add(c.server.headerTimeout))
+	c.within(c.server.headerTimeout)
 	if t, ok := c.nc.(*tls.Conn); ok {
 		if err := t.HandshakeContext(c.server.base); err != nil {
 			c.server.log.Debug("TLS handshake failed", "peer", c.peer, "err", err)
@@ -131,11 +191,9 @@ func (c *conn) begin() error {
 		}
 		c.secure = message.SecureOf(t.ConnectionState())
 	}
-	c.br = bufio.NewReaderSize(c.nc, headerSize+maxFrame)
-	if got, err := c.br.Peek(len(preface)); err != nil || string(got) != preface {
+	if !c.in.starts(preface) {
 		return io.ErrUnexpectedEOF // it speaks something else
 	}
-	_, _ = c.br.Discard(len(preface))
 	err := c.write(true, func(b []byte) []byte {
 		b = appendHeader(b, 4*6, typeSettings, 0, 0)
 		b = appendSetting(b, settingMaxStreams, uint32(c.server.streams))
@@ -151,16 +209,13 @@ func (c *conn) begin() error {
 	if err != nil {
 		return err
 	}
-	f, err := c.peek(1)
+	f, err := c.first()
 	if err != nil {
 		return err
 	}
 	if f.kind != typeSettings || f.has(flagAck) {
 		return connError{protocolError, "the first frame is not SETTINGS"}
 	}
-	c.mu.Lock()
-	c.renew()
-	c.mu.Unlock()
 	return c.handle(f)
 }
 
@@ -170,7 +225,12 @@ func (c *conn) next() error {
 	if err != nil {
 		return err
 	}
-	err = c.handle(f)
+	return c.take(f)
+}
+
+// take handles a frame, and ends the stream that it breaks.
+func (c *conn) take(f frame) error {
+	err := c.handle(f)
 	bad, ok := errors.AsType[streamError](err)
 	if !ok {
 		return err
@@ -187,127 +247,67 @@ func (c *conn) next() error {
 
 // read reads one frame. While streams are open it waits for ever.
 func (c *conn) read() (frame, error) {
-	if f, err := c.peek(0); err == nil {
-		return f, nil
-	}
-	if err := c.settle(); err != nil {
-		return frame{}, err
-	}
 	for {
-		c.mu.Lock()
-		c.renew()
-		c.mu.Unlock()
-		f, err := c.peek(1)
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+		f, whole, err := c.in.frame()
+		if whole || err != nil {
 			return f, err
 		}
-		c.mu.Lock()
-		busy := len(c.streams) > 0 && c.dead == nil
-		c.renewed = time.Time{}
-		c.mu.Unlock()
-		switch {
-		case c.backend != nil:
-			if err := c.backend.silent(busy); err != nil {
-				return frame{}, err
-			}
-		case !busy:
-			return frame{}, connError{noError, "idle"}
+		if err := c.settle(); err != nil {
+			return frame{}, err
+		}
+		c.await()
+		if err = c.in.fill(); errors.Is(err, os.ErrDeadlineExceeded) {
+			err = c.late()
+		}
+		if err != nil {
+			return frame{}, err
 		}
 	}
 }
 
-var errNotWhole = errors.New("the frame is not there yet")
-
-// peek returns the next frame out of the buffer; wait 0 means only if it is
-// there whole.
-func (c *conn) peek(wait int) (frame, error) {
-	if wait == 0 && c.br.Buffered() < headerSize {
-		return frame{}, errNotWhole
+// first reads a frame, with the deadline that is set.
+func (c *conn) first() (frame, error) {
+	for {
+		f, whole, err := c.in.frame()
+		if whole || err != nil {
+			return f, err
+		}
+		if err := c.in.fill(); err != nil {
+			return frame{}, err
+		}
 	}
-	b, err := c.br.Peek(headerSize)
-	if err != nil {
-		return frame{}, err
-	}
-	f, length := parseHeader(b)
-	if length > maxFrame {
-		return f, connError{frameSizeError, "a frame is over 16 KiB"}
-	}
-	if wait == 0 && c.br.Buffered() < headerSize+length {
-		return frame{}, errNotWhole
-	}
-	b, err = c.br.Peek(headerSize + length)
-	if err != nil {
-		return frame{}, err
-	}
-	f.payload = b[headerSize:]
-	_, _ = c.br.Discard(headerSize + length) // the bytes stay until the next read
-	return f, nil
 }
 
-// write appends frames. With flush they are sent once everybody has had a turn who
-// can go on now: answers that are ready together leave together, and where nobody
-// else is ready nothing is waited for.
-func (c *conn) write(flush bool, frames func(b []byte) []byte) error {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	c.wbuf = frames(c.wbuf)
-	if len(c.wbuf) >= 4*maxFrame {
-		return c.flush()
+// within sets the deadline of the exchange of prefaces.
+func (c *conn) within(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead == nil {
+		_ = c.nc.SetDeadline(time.Now().Add(d))
 	}
-	if !flush || c.corked {
-		return nil
-	}
-	c.corked = true
-	c.wmu.Unlock()
-	runtime.Gosched()
-	c.wmu.Lock()
-	c.corked = false
-	return c.flush()
 }
 
-// send writes frames that somebody waits for.
-func (c *conn) send(frames func(b []byte) []byte) error { return c.write(true, frames) }
-
-// reply queues frames that the goroutine in serve has to send; they leave with
-// the next ones, or when it waits for the client.
-func (c *conn) reply(frames func(b []byte) []byte) error {
-	c.owes = true
-	return c.write(false, frames)
+// await sets the deadline of the next wait.
+func (c *conn) await() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renew()
 }
 
-// settle sends replies that are still queued.
-func (c *conn) settle() error {
-	if !c.owes {
-		return nil
-	}
-	c.owes = false
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	if c.corked {
-		return nil
-	}
-	return c.flush()
-}
-
-// flush sends what is queued; wmu is held.
-func (c *conn) flush() error {
-	if len(c.wbuf) == 0 || c.broken != nil {
-		c.wbuf = c.wbuf[:0]
-		return c.broken
-	}
-	_ = c.nc.SetWriteDeadline(time.Now().Add(c.stall))
-	_, err := c.nc.Write(c.wbuf)
-	c.wbuf = c.wbuf[:0]
-	if cap(c.wbuf) > 8*maxFrame {
-		c.wbuf = nil
-	}
-	c.broken = err
+// late is called when nothing has come until the deadline; an error ends the
+// connection.
+func (c *conn) late() error {
+	c.mu.Lock()
+	busy, dead := len(c.streams) > 0, c.dead
+	c.renewed = time.Time{}
+	c.mu.Unlock()
 	switch {
-	case err == nil:
+	case dead != nil:
+		return dead
 	case c.backend != nil:
-		c.backend.unwritable(err)
-	case c.end(err):
-		c.fail(err)
+		return c.backend.silent(busy)
+	case !busy:
+		return connError{noError, "idle"}
 	}
-	return err
+	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 )
 
+var past = time.Unix(1, 0)
+
 // lingerTime is how long a client may read why its connection ended.
 const lingerTime = 200 * time.Millisecond
 
@@ -38,6 +40,10 @@ func (c *conn) end(why error) bool {
 // fail ends the connection at once: no lock is held and nothing is waited for.
 func (c *conn) fail(why error) {
 	c.end(why)
+	if c.wire != nil { // whoever serves it closes it
+		_ = c.wire.SetDeadline(past)
+		return
+	}
 	if t, ok := c.nc.(*tls.Conn); ok { // whose Close waits for a client that reads nothing
 		_ = t.NetConn().Close()
 		return
@@ -66,7 +72,12 @@ func (c *conn) cause(err error) error {
 func (st *stream) reset(why code) { st.fail(why, errClientGone) }
 
 // fail does so, and its reader learns the cause.
-func (st *stream) fail(why code, cause error) { st.conn.resetOpen(st.id, why, cause) }
+func (st *stream) fail(why code, cause error) {
+	st.conn.mu.Lock()
+	id := st.id // a call has none before it is opened
+	st.conn.mu.Unlock()
+	st.conn.resetOpen(id, why, cause)
+}
 
 // resetOpen ends a stream unless it has ended: nothing answers an RST_STREAM
 // (section 5.4.2).
