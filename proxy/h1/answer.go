@@ -73,14 +73,14 @@ func (a *answer) endInterim() {
 // A shape is how an answer's content is delimited.
 type shape struct {
 	length  int64 // -1: not known
-	field   string
+	said    int64 // Content-Length; -1: none is said
 	chunked bool
 	none    bool // no content follows, whatever the head says
 }
 
 // shape decides how the content of res is delimited (RFC 9112 section 6.3).
 func (a *answer) shape(res *message.Response) shape {
-	s := shape{length: res.Length}
+	s := shape{length: res.Length, said: -1}
 	if res.Body == nil {
 		s.length = 0
 	}
@@ -91,13 +91,13 @@ func (a *answer) shape(res *message.Response) shape {
 		// What the content would have been; of a 304 only its maker knows.
 		s.none = true
 		v := res.Header.Get("Content-Length")
-		if _, ok := message.ParseLength(v); ok {
-			s.field = v
+		if n, ok := message.ParseLength(v); ok {
+			s.said = n
 		} else if res.Length > 0 && res.Status != http.StatusNotModified {
-			s.field = strconv.FormatInt(res.Length, 10)
+			s.said = res.Length
 		}
 	case s.length >= 0 && (res.Body == nil || a.minor == 0 || !res.Header.Has("Trailer")):
-		s.field = strconv.FormatInt(s.length, 10)
+		s.said = s.length
 	case a.minor > 0:
 		s.chunked = true
 	default:
@@ -120,8 +120,8 @@ func (a *answer) write(res *message.Response) error {
 	switch {
 	case s.chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-	case s.field != "":
-		b = append(append(append(b, "Content-Length: "...), s.field...), "\r\n"...)
+	case s.said >= 0:
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), s.said, 10), "\r\n"...)
 	}
 	switch {
 	case a.last:

@@ -1,14 +1,17 @@
 package h2_test
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"anyedge/internal/message"
 	"anyedge/internal/message/nethttp/enginetest"
 	"anyedge/proxy/h2"
+	"anyedge/proxy/wire"
 )
 
 // start serves handler in plain text and returns the address.
@@ -44,9 +47,58 @@ func TestServerTLS(t *testing.T) {
 		s := h2.NewServer(h2.Config{}, handler, enginetest.Log(t))
 		enginetest.Stop(t, s.Shutdown)
 		server, client := enginetest.TLS(t, "h2")
-		addr := enginetest.Listen(t, func(c net.Conn) { s.ServeConn(tls.Server(c, server)) })
+		addr := enginetest.Listen(t, func(c net.Conn) { s.ServeConn(overTLS(t, c, server)) })
 		return enginetest.Server{URL: "https://" + addr, Shutdown: s.Shutdown, Client: transport(t, client)}
 	})
+}
+
+// overTLS returns the server's side of TLS on c, as a listener makes it.
+func overTLS(t *testing.T, c net.Conn, cfg *tls.Config) net.Conn {
+	t.Helper()
+	w, err := wire.New(c.(*net.TCPConn))
+	if err != nil {
+		t.Error(err)
+	}
+	return tls.Server(w, cfg)
+}
+
+// writes counts the writes to a connection that is none of TCP.
+type writes struct {
+	net.Conn
+	count atomic.Int32
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.count.Add(1)
+	return w.Conn.Write(p)
+}
+
+// An answer is one write, head and content.
+func TestOneWrite(t *testing.T) {
+	s := h2.NewServer(h2.Config{}, message.RoundTripFunc(func(context.Context, *message.Request) (*message.Response, error) {
+		return &message.Response{Status: 200, Length: 4, Body: message.Content("word")}, nil
+	}), enginetest.Log(t))
+	enginetest.Stop(t, s.Shutdown)
+	conns := make(chan *writes, 1)
+	addr := enginetest.Listen(t, func(c net.Conn) {
+		w := &writes{Conn: c}
+		conns <- w
+		s.ServeConn(w)
+	})
+	p := dial(t, addr)
+	ours := enginetest.Within(t, "connection", conns)
+	p.must(p.request(1, true, "GET"))
+	p.answer(1, false)
+	before := ours.count.Load()
+	for id := uint32(3); id < 23; id += 2 {
+		p.must(p.request(id, true, "GET"))
+		if got := p.answer(id, false); got.content != "word" {
+			t.Fatalf("%+v", got)
+		}
+	}
+	if n := ours.count.Load() - before; n != 10 {
+		t.Errorf("10 answers in %d writes", n)
+	}
 }
 
 // TestRelay puts the asking side behind the answering one.

@@ -39,6 +39,7 @@ func TestServer(t *testing.T, version message.Version, start func(*testing.T, me
 	t.Run("request without content", s.bare)
 	t.Run("streams both ways", s.streams)
 	t.Run("early answer during upload", s.earlyAnswer)
+	t.Run("content is handed over", s.handOver)
 	t.Run("interim answer", s.interim)
 	t.Run("trailers", s.trailers)
 	t.Run("answers without content", s.noContent)
