@@ -69,6 +69,9 @@ func (e *Exchange) deliver(resp *message.Response, l *listener) *message.Respons
 	e.cleanTrailer(resp)
 	resp.Last = e.proxy.door.Left(l.cfg.VIPs)
 	e.record.watch(e, resp)
+	if e.rule != "" && isGRPC(e.req) {
+		asGRPC(resp)
+	}
 	return resp
 }
 

@@ -44,8 +44,8 @@ type Exchange struct {
 	rule    Rule        // by which the answer is an error of this edge's own; "" for none
 	code    replay.Code // of the replay error that is the answer; "" for none
 
-	alone    bool        // every other geo was asked
-	tooLarge atomic.Bool // the content went past the limit while it streamed
+	alone    bool     // every other geo was asked
+	streamed *limited // content of unknown length; nil: none
 	record   record
 
 	// Made once and kept from one exchange to the next in the same arena.
@@ -201,7 +201,8 @@ func (e *Exchange) limit(most message.Size) *message.Response {
 	if err != nil {
 		return e.refuse(400, RuleBodyBroke, "the request content was read before: "+err.Error())
 	}
-	e.req.Body = message.NewBody(&limited{src: src, body: b, left: int64(most), over: &e.tooLarge}, -1, keep, b.Trailer)
+	e.streamed = &limited{src: src, body: b, left: int64(most)}
+	e.req.Body = message.NewBody(e.streamed, -1, keep, b.Trailer)
 	return nil
 }
 
@@ -209,11 +210,15 @@ func (e *Exchange) over(most message.Size) *message.Response {
 	return e.refuse(413, RuleBodySize, "request content is over the limit of "+most.String())
 }
 
-// limited is content that fails once it is longer than it may be.
+// tooLarge reports whether the content went past the limit while it streamed.
+func (e *Exchange) tooLarge() bool { return e.streamed != nil && e.streamed.over.Load() }
+
+// limited is content that fails once it is longer than it may be. A read of it may
+// end behind the exchange, and so it is none of the exchange's memory.
 type limited struct {
 	src  interface{ Read(p []byte) (int, error) }
 	body *message.Body
-	over *atomic.Bool
+	over atomic.Bool
 	left int64 // bytes
 }
 

@@ -200,7 +200,7 @@ func (e *Exchange) failover(ctx context.Context, cause error) (*message.Response
 // mayAskAgain reports whether the request may be sent to somebody else after a
 // try that ended in err.
 func (e *Exchange) mayAskAgain(err error) bool {
-	if !e.repeatable() || e.tooLarge.Load() {
+	if !e.repeatable() || e.tooLarge() {
 		return false
 	}
 	switch message.SentBy(err) {
@@ -217,7 +217,7 @@ func (e *Exchange) mayAskAgain(err error) bool {
 func (e *Exchange) fail(ctx context.Context, err error) *message.Response {
 	var resp *message.Response
 	switch {
-	case e.tooLarge.Load():
+	case e.tooLarge():
 		resp = e.refuse(413, RuleBodySize, errTooLarge.Error())
 	case e.broken():
 		resp = e.refuse(400, RuleBodyBroke, "the request content broke off")
