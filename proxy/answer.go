@@ -66,6 +66,12 @@ func (e *Exchange) deliver(resp *message.Response, l *listener) *message.Respons
 		}
 		resp.Header.Set("Alt-Svc", e.req.Arena.Join(`h3=":`, port, `"; ma=`+altSvcAge))
 	}
+	if s := e.service; s != nil {
+		s.toClient.apply(&resp.Header)
+		if s.compress != nil && e.rule == "" {
+			s.compress.Apply(e.req, resp)
+		}
+	}
 	e.cleanTrailer(resp)
 	resp.Last = e.proxy.door.Left(l.cfg.VIPs)
 	e.record.watch(e, resp)

@@ -6,6 +6,7 @@ import (
 
 	"anyedge/internal/message"
 	"anyedge/proxy/certs"
+	"anyedge/proxy/compress"
 	"anyedge/proxy/upstream"
 	"anyedge/replay"
 )
@@ -74,7 +75,9 @@ type ServiceConfig struct {
 	Replay    replay.Config            `json:"replay,omitzero" yaml:"replay"`                                                    // what its backends may ask for with Replay-Geo
 	Limits    ServiceLimits            `json:"limits,omitzero" yaml:"limits"`                                                    // of one client
 
-	ServerTiming bool `json:"server_timing,omitempty" yaml:"server_timing"` // answers tell clients how long edge, backend and geo took (Server-Timing); default false
+	ServerTiming bool             `json:"server_timing,omitempty" yaml:"server_timing"` // answers tell clients how long edge, backend and geo took (Server-Timing); default false
+	Headers      HeadersConfig    `json:"headers,omitzero" yaml:"headers"`              // fields that are changed on the way
+	Compress     *compress.Config `json:"compress,omitempty" yaml:"compress"`           // answers to clients that take it; {} = the defaults, absent = off: see docs/headers.md about secrets
 }
 
 // LogConfig says what is logged, and how.

@@ -114,6 +114,7 @@ func TestFailover(t *testing.T) {
 func TestFailoverKeepsTheRequest(t *testing.T) {
 	f := three(t, func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del("Edge-Geo")
+		r.Header.Del("X-Request-Id")
 		echo(w, r)
 	})
 	fra := f.edges["fra"]

@@ -191,6 +191,16 @@ func newID() requestID { return requestID(rand.Uint64()) } //nolint:gosec // it 
 // String returns 16 hex digits.
 func (id requestID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
 
+// text returns the id as a string of the arena.
+func (id requestID) text(a *message.Arena) string {
+	const hex = "0123456789abcdef"
+	b := a.Room(16)
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, hex[id>>shift&15])
+	}
+	return a.Text(b)
+}
+
 // parseID reads what String wrote.
 func parseID(s string) (requestID, bool) {
 	id, err := strconv.ParseUint(s, 16, 64)

@@ -28,6 +28,9 @@ const (
 	fieldFailed  = "Edge-Failed"  // an app got it and no answer came; how that was seen
 )
 
+// fieldRequestID is the request's id for an app: ours, or what a trusted proxy says.
+const fieldRequestID = "X-Request-Id"
+
 // fieldClientCert names the certificate of a client to an app (RFC 9440).
 const fieldClientCert = "Client-Cert"
 
@@ -115,7 +118,7 @@ func removeEdge(h *message.Header) {
 // removeForwarded removes what an untrusted client says of those before it.
 func removeForwarded(h *message.Header) {
 	h.DelFunc(func(name string) bool {
-		return hasPrefix(name, forwardedPrefix) || strings.EqualFold(name, "Forwarded") || isName(name, "client-cert") || isName(name, "client-cert-chain")
+		return hasPrefix(name, forwardedPrefix) || isName(name, "forwarded") || isName(name, "x-request-id") || isName(name, "client-cert") || isName(name, "client-cert-chain")
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"anyedge/internal/message"
+	"anyedge/proxy/compress"
 	"anyedge/proxy/upstream"
 	"anyedge/replay"
 )
@@ -40,6 +41,9 @@ type service struct {
 	received, sent atomic.Uint64 // bytes of content, of and to clients
 
 	limits *clientLimits // nil: none
+
+	toBackend, toClient *edits           // nil: none
+	compress            *compress.Policy // nil: off
 }
 
 func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
@@ -60,6 +64,15 @@ func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
 		return nil, fmt.Errorf("service %s: %w", c.Name, err)
 	}
 	s := &service{cfg: c, pool: p, via: viaElement(message.HTTP1), limits: newClientLimits(c.Limits)}
+	if s.toBackend, s.toClient, err = c.Headers.edits(); err != nil {
+		return nil, fmt.Errorf("service %s: headers: %w", c.Name, err)
+	}
+	if c.Compress != nil {
+		if err := c.Compress.Validate(); err != nil {
+			return nil, fmt.Errorf("service %s: compress: %w", c.Name, err)
+		}
+		s.compress = compress.New(*c.Compress)
+	}
 	if allH2(c.Backends) {
 		s.via = viaElement(message.HTTP2)
 	}

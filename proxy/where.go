@@ -119,6 +119,10 @@ func (e *Exchange) backendRequest() *message.Request {
 	r := e.req.Clone()
 	removeHopByHop(&r.Header)
 	addForwarded(r)
+	if !r.Header.Has(fieldRequestID) {
+		r.Header.Add(fieldRequestID, e.id.text(r.Arena))
+	}
+	e.service.toBackend.apply(&r.Header)
 	r.Header.Set(fieldGeo, e.proxy.setup.Geo)
 	e.addReplayFields(&r.Header)
 	r.Inform = e.informer()

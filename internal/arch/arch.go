@@ -34,6 +34,7 @@ var Table = map[string][]string{
 
 	"proxy":           {"proxy/...", "replay", "internal/message", "internal/world"},
 	"proxy/upstream":  {"proxy/h1", "proxy/h2", "proxy/proxyproto", "internal/message"},
+	"proxy/compress":  {"internal/message"},
 	"proxy/admission": {"internal/steering", "internal/message", "internal/world"},
 	"proxy/h1":        {"internal/message/...", "proxy/wire"},
 	"proxy/h2":        {"internal/crew", "internal/hpack", "internal/message/...", "proxy/wire"},

@@ -31,6 +31,17 @@ func IsVisible(s string) bool {
 	return true
 }
 
+// IsValue reports whether s is a field value (RFC 9110 section 5.5): without control
+// characters but tabs, and without white space around it.
+func IsValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return s == "" || s[0] != ' ' && s[0] != '\t' && s[len(s)-1] != ' ' && s[len(s)-1] != '\t'
+}
+
 // ParseLength reads the value of a Content-Length: 1*DIGIT (RFC 9110 section 8.6),
 // of at most 18 digits.
 func ParseLength(s string) (int64, bool) {

@@ -148,7 +148,7 @@ func kindOf(name string) kind {
 // clean returns s as a value that no peer refuses, whatever an engine of another
 // version let through.
 func clean(s string) string {
-	if isValue(s) {
+	if message.IsValue(s) {
 		return s
 	}
 	return strings.Trim(strings.Map(func(r rune) rune {

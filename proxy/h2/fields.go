@@ -64,7 +64,7 @@ func (f *fields) Field(name, value string) {
 
 // add takes a field line in (RFC 9113 sections 8.2 and 8.3).
 func (f *fields) add(x message.Field) error {
-	if !isValue(x.Value) {
+	if !message.IsValue(x.Value) {
 		return fmt.Errorf("the value of %.40q has bytes that no value has", x.Name)
 	}
 	if strings.HasPrefix(x.Name, ":") {
@@ -236,14 +236,4 @@ func isName(s string) bool {
 		}
 	}
 	return message.IsToken(s)
-}
-
-// isValue reports whether s is a field value (section 8.2.1).
-func isValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return s == "" || s[0] != ' ' && s[0] != '\t' && s[len(s)-1] != ' ' && s[len(s)-1] != '\t'
 }

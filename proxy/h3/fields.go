@@ -55,7 +55,7 @@ func (f *fields) read(s *qpack.Section, a *message.Arena, most int) error {
 
 // judge checks a line, and takes it if it is a pseudo-header field.
 func (f *fields) judge(name, value string) (pseudo bool, err error) {
-	if !isValue(value) {
+	if !message.IsValue(value) {
 		return false, fmt.Errorf("the value of %.40q has bytes that no value has", name)
 	}
 	if name != "" && name[0] == ':' {

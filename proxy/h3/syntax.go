@@ -1,6 +1,10 @@
 package h3
 
-import "strings"
+import (
+	"strings"
+
+	"anyedge/internal/message"
+)
 
 // nameBytes are those of field names: a token's without upper case.
 var nameBytes = func() (t [256]bool) {
@@ -21,20 +25,10 @@ func isName(s string) bool {
 	return s != ""
 }
 
-// isValue reports whether s is a field value (RFC 9110 section 5.5).
-func isValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return s == "" || s[0] != ' ' && s[0] != '\t' && s[len(s)-1] != ' ' && s[len(s)-1] != '\t'
-}
-
 // clean returns s as a value that no peer refuses, whatever an engine of another
 // version let through.
 func clean(s string) string {
-	if isValue(s) {
+	if message.IsValue(s) {
 		return s
 	}
 	return strings.Trim(strings.Map(func(r rune) rune {
