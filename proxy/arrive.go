@@ -60,7 +60,11 @@ func (l *listener) arrive(ctx context.Context, c *clientConn) {
 		l.engines.plain().ServeConn(c)
 	default:
 		l.gate.arriving.add(c)
-		l.serving.Go(func() { l.greet(ctx, c, proxied) })
+		l.greeting.Add(1)
+		l.serving.Go(func() {
+			defer l.greeting.Add(-1)
+			l.greet(ctx, c, proxied)
+		})
 	}
 }
 

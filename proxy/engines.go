@@ -78,8 +78,9 @@ func (e engines) plain() connServer {
 	return e.h2
 }
 
-// shutdown lets running requests end in every engine, at most until ctx ends.
-func (e engines) shutdown(ctx context.Context) error {
+// shutdownStreams lets running requests end in the engines of TCP, at most until
+// ctx ends.
+func (e engines) shutdownStreams(ctx context.Context) error {
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
@@ -98,9 +99,6 @@ func (e engines) shutdown(ctx context.Context) error {
 	}
 	if e.h2 != nil {
 		stop(e.h2.Shutdown)
-	}
-	if e.h3 != nil {
-		stop(e.h3.Shutdown)
 	}
 	wg.Wait()
 	return errors.Join(errs...)

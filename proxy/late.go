@@ -85,17 +85,15 @@ func (l *listener) retry(own, accepting context.Context) bool {
 // serve serves sockets and tells that they are bound, and what is still late.
 func (l *listener) serve(ctx context.Context, sockets []net.Listener, packets []net.PacketConn, late []netip.AddrPort) {
 	bound := l.boundTo()
+	open := l.filers()
 	l.bound.Store(&bound)
+	l.open.Store(&open)
 	l.late.Store(&late)
 	for _, s := range sockets {
-		l.serving.Go(func() { l.accept(ctx, s) })
+		l.accepting.Go(func() { l.accept(ctx, s) })
 	}
 	for _, s := range packets {
-		l.serving.Go(func() {
-			if err := l.engines.h3.Serve(s); err != nil && l.bound.Load() != nil {
-				l.log.Error("h3 ended", "err", err)
-			}
-		})
+		l.serving.Go(func() { l.servePackets(ctx, s) })
 	}
 	if len(bound) > 0 {
 		l.log.Info("listening", "addresses", bound, "protocols", l.protocols)

@@ -48,16 +48,19 @@ type listener struct {
 	greeted    greetings
 	requests   requestCounts
 
-	engines engines
+	engines  engines
+	greeting atomic.Int64 // connections between accept and engine, in goroutines of their own
 
 	bound atomic.Pointer[[]netip.AddrPort] // nil while it does not accept
+	open  atomic.Pointer[[]filer]          // its sockets, to be copied
 	late  atomic.Pointer[[]netip.AddrPort] // still to be bound; nil: none
 
 	// Owned by the goroutine in Run.
-	sockets []net.Listener
-	packets []net.PacketConn
-	serving sync.WaitGroup // accept loops and handshakes
-	refused string         // why a late address was not bound, as logged last
+	sockets   []net.Listener
+	packets   []net.PacketConn
+	accepting sync.WaitGroup // accept loops
+	serving   sync.WaitGroup // handshakes, and h3
+	refused   string         // why a late address was not bound, as logged last
 }
 
 // newListener checks a listener's configuration and compiles its routes.

@@ -51,9 +51,11 @@ type Setup struct {
 	// Admission configures the door; services with `priority: background` are
 	// added to it.
 	Admission   admission.Config
-	ReplaySeed  [32]byte      // Replay-Geo-Src is signed with the key it yields
-	ResetKey    *[32]byte     // of QUIC stateless resets; nil: clients of lost connections are not told
-	ShutdownMax time.Duration // how long running requests may go on; 0: DefaultShutdownMax
+	ReplaySeed  [32]byte        // Replay-Geo-Src is signed with the key it yields
+	ResetKey    *[32]byte       // of QUIC stateless resets; nil: clients of lost connections are not told
+	Sockets     *Sockets        // passed in; nil: none
+	Released    <-chan struct{} // closed when nobody else reads the UDP sockets among Sockets; nil: nobody does
+	ShutdownMax time.Duration   // how long running requests may go on; 0: DefaultShutdownMax
 }
 
 // DefaultShutdownMax is how long running requests may go on after Run was told
@@ -102,8 +104,9 @@ type Proxy struct {
 
 	webSockets *webSockets
 
-	hurry   chan time.Duration // holds how long running requests still have
-	alive   atomic.Int64       // unix nanoseconds of the last tick
+	hurry   chan time.Duration     // holds how long running requests still have
+	release atomic.Pointer[func()] // nil: the sockets are handed over to nobody
+	alive   atomic.Int64           // unix nanoseconds of the last tick
 	changed signal
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +26,9 @@ func (p *Proxy) Run(ctx context.Context, ready func()) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	if err := p.bind(own); err != nil {
+	err := p.bind(own)
+	p.leftOver()
+	if err != nil {
 		p.close()
 		return err
 	}
@@ -86,13 +89,13 @@ func (l *listener) bindOnce(ctx context.Context, a netip.AddrPort) error {
 	var stream net.Listener
 	if l.tls != nil || l.quic == nil {
 		var err error
-		if stream, err = lc.Listen(ctx, "tcp"+version, a.String()); err != nil {
+		if stream, err = l.openStream(ctx, lc, "tcp"+version, a); err != nil {
 			return err
 		}
 		a = netip.AddrPortFrom(a.Addr(), stream.Addr().(*net.TCPAddr).AddrPort().Port())
 	}
 	if l.quic != nil {
-		packets, err := lc.ListenPacket(ctx, "udp"+version, a.String())
+		packets, err := l.openPackets(ctx, lc, "udp"+version, a)
 		if err != nil {
 			if stream != nil {
 				_ = stream.Close()
@@ -153,11 +156,41 @@ func (p *Proxy) start(ctx, accepting context.Context, running *sync.WaitGroup) {
 		running.Go(func() { p.runPool(ctx, s) })
 		running.Go(func() { p.passOn(ctx, s.pool.Changed()) })
 	}
+	if p.setup.Sockets != nil { // clients wait there, or somebody still serves them
+		p.await(ctx, verdictWait, func() bool {
+			return !slices.ContainsFunc(p.services, func(s *service) bool { return s.pool.Total() > 0 && !s.pool.Reported() })
+		})
+	}
 	for _, l := range p.listeners {
 		l.serve(accepting, l.sockets, l.packets, l.missing())
 	}
 	running.Go(func() { p.heartbeat(ctx) })
 	p.changed.set()
+}
+
+const (
+	// verdictWait is how long clients of sockets that were passed in wait for the
+	// first verdicts on backends.
+	verdictWait = 5 * time.Second
+	// settleWait is how long connections that were accepted before the end may take
+	// to reach their engine.
+	settleWait = time.Second
+	awaitEvery = 5 * time.Millisecond
+)
+
+// await waits until something is so, at most for a time.
+func (p *Proxy) await(ctx context.Context, most time.Duration, so func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(awaitEvery)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (p *Proxy) runPool(ctx context.Context, s *service) {
@@ -212,20 +245,30 @@ func (p *Proxy) drain(ctx context.Context, stopAccepting func()) {
 	ctx, cancel := context.WithTimeout(ctx, p.setup.ShutdownMax)
 	defer cancel()
 	go p.shorten(ctx, cancel)
-	var wg sync.WaitGroup
 	for _, l := range p.listeners {
 		l.bound.Store(nil)
 		for _, s := range l.sockets {
 			_ = s.Close()
 		}
+	}
+	for _, l := range p.listeners {
+		l.accepting.Wait()
+	}
+	p.changed.set()
+	// An engine that is told to end takes no connection any more.
+	p.await(ctx, settleWait, func() bool {
+		return !slices.ContainsFunc(p.listeners, func(l *listener) bool { return l.greeting.Load() > 0 })
+	})
+	var wg sync.WaitGroup
+	for _, l := range p.listeners {
 		wg.Go(func() {
-			if err := l.engines.shutdown(ctx); err != nil {
+			if err := l.engines.shutdownStreams(ctx); err != nil {
 				l.log.Warn("requests were cut off", "after", p.setup.ShutdownMax, "err", err)
 			}
 		})
 	}
+	wg.Go(func() { p.endQUIC(ctx) })
 	p.webSockets.leave()
-	p.changed.set()
 	wg.Wait()
 	p.webSockets.stop()
 	stopAccepting()

@@ -35,7 +35,7 @@ var errConfig = errors.New("configuration is not valid")
 func main() {
 	// Listening from the first moment on: a signal during start counts too.
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
 	os.Exit(exitCode(run(context.Background(), signals, os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
 }
 

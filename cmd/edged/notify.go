@@ -29,6 +29,7 @@ type manager struct {
 	log      *slog.Logger
 
 	serving atomic.Bool // ready was said, and stopping was not
+	other   atomic.Bool // another process is the service now, and says how it is
 }
 
 // newManager reads what the service manager left in the environment.
@@ -46,7 +47,7 @@ func newManager(getenv func(string) string, log *slog.Logger) *manager {
 // say sends assignments in one datagram. That nobody could be told is logged:
 // serving goes on.
 func (m *manager) say(assignments ...string) {
-	if m.socket == "" {
+	if m.socket == "" || m.other.Load() {
 		return
 	}
 	if err := send(m.socket, strings.Join(assignments, "\n")); err != nil {
@@ -98,6 +99,13 @@ func (m *manager) reloaded() {
 func (m *manager) stopping(status string, most time.Duration) {
 	m.serving.Store(false)
 	m.say("STOPPING=1", "STATUS="+status, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", most.Microseconds()))
+}
+
+// handedOver says that another process is the service now.
+func (m *manager) handedOver(pid int) {
+	m.serving.Store(false)
+	m.say(fmt.Sprintf("MAINPID=%d", pid))
+	m.other.Store(true)
 }
 
 // watch pats the watchdog while the request path is alive, and tells changes of

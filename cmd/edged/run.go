@@ -53,11 +53,15 @@ func runDaemon(ctx context.Context, signals <-chan os.Signal, args []string, std
 	if err := os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true"); err != nil {
 		return err
 	}
-	n, err := wire(cfg, o, log)
+	in, err := inherit(os.Getenv, os.Getpid())
 	if err != nil {
 		return err
 	}
-	return serve(ctx, signals, n)
+	n, err := wire(cfg, o, in, log)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, signals, n, in)
 }
 
 // load reads the configuration and prints what is wrong with it.
@@ -77,13 +81,15 @@ func load(o options, stderr io.Writer) (*configs.Config, error) {
 // then withdrawn, while requests are still served. SIGINT, a second SIGTERM,
 // the end of shutdown.max or of ctx withdraws at once and gives running
 // requests some seconds; one more signal cuts them off. SIGHUP reads certificate
-// files again.
-func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
+// files again. SIGUSR2 starts a successor that takes the sockets, and ends this
+// process with what it has.
+func serve(ctx context.Context, signals <-chan os.Signal, n *node, in inheritance) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan struct{})
 	defer close(ended)
 	go n.obey(ctx, cancel, signals, ended)
+	defer n.handing.Wait()
 
 	unwatch := func() {}
 	defer func() { unwatch() }()
@@ -95,6 +101,9 @@ func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 			n.log.Info("certificates of a development CA", "trust_it_with", "curl --cacert "+ca)
 		}
 		warnBuffers(n.log)
+		if err := in.tellReady(); err != nil {
+			n.log.Error("the predecessor was not told that this process serves", "err", err)
+		}
 		n.manager.ready(n.statusLine())
 		unwatch = n.manager.watch(n.proxy.Alive, n.statusLine)
 	})
@@ -106,11 +115,25 @@ func serve(ctx context.Context, signals <-chan os.Signal, n *node) error {
 
 // obey does what signals say until the node has ended; stop begins that.
 func (n *node) obey(ctx context.Context, stop context.CancelFunc, signals <-chan os.Signal, ended <-chan struct{}) {
-	stopping := false
+	stopping, handing := false, false
+	handed := make(chan error, 1)
 	for {
 		select {
+		case err := <-handed:
+			handing = false
+			if err != nil {
+				n.log.Error("not handed over, this process goes on", "err", err)
+				continue
+			}
+			stopping = true
+			stop()
 		case sig := <-signals:
 			switch {
+			case sig == syscall.SIGUSR2:
+				if !stopping && !handing {
+					handing = true
+					n.handing.Go(func() { handed <- n.handOver(ctx) })
+				}
 			case sig == syscall.SIGHUP:
 				n.manager.reloading()
 				n.reload()
@@ -172,7 +195,7 @@ func (n *node) drain(ctx context.Context, first os.Signal, signals <-chan os.Sig
 		case <-ctx.Done():
 			return false
 		case sig := <-signals:
-			if sig == syscall.SIGHUP {
+			if sig == syscall.SIGHUP || sig == syscall.SIGUSR2 {
 				continue
 			}
 			n.log.Info("second signal: withdrawing and ending now")

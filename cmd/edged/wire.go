@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,6 +60,7 @@ type node struct {
 
 	manager  *manager
 	stopping atomic.Bool
+	handing  sync.WaitGroup // a successor is being started
 	history  history
 
 	// Owned by the goroutine that steers.
@@ -69,7 +71,7 @@ type node struct {
 }
 
 // wire builds every component; none of them runs yet.
-func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
+func wire(cfg *configs.Config, o options, in inheritance, log *slog.Logger) (*node, error) {
 	n := &node{
 		cfg: cfg, file: o.config, geo: cfg.Geo(), log: log,
 		started: time.Now(), shutdownMax: proxy.DefaultShutdownMax, manager: newManager(os.Getenv, log),
@@ -101,7 +103,7 @@ func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 	if err := n.wireFabric(); err != nil {
 		return nil, err
 	}
-	if err := n.wireProxy(keys); err != nil {
+	if err := n.wireProxy(keys, in); err != nil {
 		return nil, err
 	}
 	if err := n.wireBGP(o); err != nil {
@@ -117,6 +119,7 @@ func wire(cfg *configs.Config, o options, log *slog.Logger) (*node, error) {
 	n.steer = steering.NewController(n.gather, n.apply, part(log, "steering"))
 	n.wireMetrics()
 	n.admin = admin.New(admin.Config{Socket: cfg.Socket()}, source{n}, part(log, "admin"))
+	n.admin.Take(in.admin)
 	return n, nil
 }
 
@@ -202,12 +205,13 @@ func (n *node) wireFabric() error {
 	return missing(err)
 }
 
-func (n *node) wireProxy(k keys) error {
+func (n *node) wireProxy(k keys, in inheritance) error {
 	setup := proxy.Setup{
 		Geo: n.geo, Node: n.name,
 		Services: n.cfg.ServicesHere(), Certificates: n.certs, Log: n.cfg.Log,
 		World: n.world, Groups: n.cfg.Groups,
 		ReplaySeed: k.replay, ResetKey: k.reset, ShutdownMax: n.shutdownMax,
+		Sockets: in.sockets, Released: in.released(),
 		Admission: admission.Config{Salt: k.salt, Exempt: n.cfg.Overload.ExemptServices},
 	}
 	if n.cfg.L4.FollowsStrays() {

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -74,6 +75,11 @@ type Server struct {
 	socket string
 	source Source
 	log    *slog.Logger
+	taken  *os.File // the socket, from a predecessor; nil: it is to be opened
+
+	mu     sync.Mutex
+	open   *net.UnixListener // nil while it is not
+	handed bool              // another process has it
 }
 
 // New returns a Server; Run starts it.
@@ -88,12 +94,43 @@ func New(cfg Config, source Source, log *slog.Logger) *Server {
 // Socket returns the path of the socket.
 func (s *Server) Socket() string { return s.socket }
 
-// Run serves until ctx ends and then removes the socket.
+// Take has Run serve on an open socket, which a predecessor had; nil changes
+// nothing.
+func (s *Server) Take(f *os.File) { s.taken = f }
+
+// File returns a copy of the socket, for a process that takes this one's place.
+// It is the caller's to close.
+func (s *Server) File() (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		return nil, fmt.Errorf("admin.socket %s is not open", s.socket)
+	}
+	return s.open.File()
+}
+
+// HandOver stops taking connections: another process has what File returned. The
+// socket's path stays.
+func (s *Server) HandOver() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open != nil {
+		s.handed = true
+		s.open.SetUnlinkOnClose(false)
+		_ = s.open.Close()
+	}
+}
+
+// Run serves until ctx ends and then removes the socket, unless it was handed
+// over.
 func (s *Server) Run(ctx context.Context, ready func()) error {
 	l, err := s.listen(ctx)
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.open = l
+	s.mu.Unlock()
 	srv := &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: readTimeout,
@@ -106,7 +143,14 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	ready()
 	select {
 	case err := <-done:
-		return fmt.Errorf("serve %s: %w", s.socket, err)
+		s.mu.Lock()
+		handed := s.handed
+		s.mu.Unlock()
+		if !handed {
+			return fmt.Errorf("serve %s: %w", s.socket, err)
+		}
+		<-ctx.Done()
+		return srv.Close()
 	case <-ctx.Done():
 	}
 	err = srv.Close() // removes the socket's file
@@ -116,9 +160,12 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	return err
 }
 
-// listen opens the socket; a file left by a dead daemon is replaced, a living
-// daemon's is not.
-func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+// listen opens the socket, or takes the predecessor's; a file left by a dead
+// daemon is replaced, a living daemon's is not.
+func (s *Server) listen(ctx context.Context) (*net.UnixListener, error) {
+	if s.taken != nil {
+		return s.take(ctx)
+	}
 	if err := os.MkdirAll(filepath.Dir(s.socket), 0o755); err != nil { //nolint:gosec // the directory is public, the socket's own mode guards it
 		return nil, fmt.Errorf("admin.socket: %w", err)
 	}
@@ -136,7 +183,29 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	if err := os.Chmod(s.socket, 0o660); err != nil { //nolint:gosec // the group may read; changes are checked per connection
 		return nil, errors.Join(fmt.Errorf("admin.socket: %w", err), l.Close())
 	}
-	return l, nil
+	return l.(*net.UnixListener), nil
+}
+
+// take takes the predecessor's socket. When the configuration has another path by
+// now, that one is opened.
+func (s *Server) take(ctx context.Context) (*net.UnixListener, error) {
+	f := s.taken
+	s.taken = nil
+	defer func() { _ = f.Close() }()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("admin.socket that was handed over: %w", err)
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, errors.Join(errors.New("admin.socket that was handed over: it is no unix socket"), l.Close())
+	}
+	u.SetUnlinkOnClose(true)
+	if u.Addr().String() != s.socket {
+		_ = u.Close()
+		return s.listen(ctx)
+	}
+	return u, nil
 }
 
 // clear removes the socket of a dead daemon, and nothing else.
