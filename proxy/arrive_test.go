@@ -236,6 +236,43 @@ func TestConnectionsPerClient(t *testing.T) {
 	}
 }
 
+// conns_per_ip counts QUIC connections too; from half of it on, clients prove
+// their addresses.
+func TestQUICConnectionsPerClient(t *testing.T) {
+	l := secure("https")
+	l.Config.Limits.ConnsPerIP = new(3)
+	e := start(t, proxy.Setup{Listeners: []proxy.Listener{l}})
+	get := func(c *http.Client) error {
+		r, err := http.NewRequestWithContext(t.Context(), "OPTIONS", "https://"+e.addr("https")+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.Do(r)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err
+	}
+	var first *http.Client
+	for i := range 3 {
+		c := e.http3Client(t)
+		if err := get(c); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		if i == 0 {
+			first = c
+		}
+	}
+	if err := get(e.http3Client(t)); err == nil {
+		t.Error("a fourth connection of one client is served")
+	}
+	if n := e.refused("https", proxy.RuleClientConnections); n == 0 || e.connections("https") != 3 {
+		t.Errorf("%d refused, %d connections", n, e.connections("https"))
+	}
+	first.CloseIdleConnections()
+	waitFor(t, "room", func() bool { return get(e.http3Client(t)) == nil })
+}
+
 // limits.connections: the listener takes no more.
 func TestConnections(t *testing.T) {
 	l := plain("http")

@@ -52,8 +52,8 @@ type ListenerLimits struct {
 	Body   *message.Size  `json:"body,omitempty" yaml:"body"`     // of one request's content; default 100MiB; 0B = no limit
 	Idle   *time.Duration `json:"idle,omitempty" yaml:"idle"`     // of a connection without a request; default 75s
 
-	Connections      *int           `json:"connections,omitempty" yaml:"connections" jsonschema:"minimum=1"`   // TCP connections at once; default: half of the files that edged may open
-	ConnsPerIP       *int           `json:"conns_per_ip,omitempty" yaml:"conns_per_ip" jsonschema:"minimum=0"` // TCP connections of one client at once, an IPv4 address or an IPv6 /64; those of trusted_proxies do not count; default 0 = no limit
+	Connections      *int           `json:"connections,omitempty" yaml:"connections" jsonschema:"minimum=1"`   // connections at once, TCP and QUIC; default: half of the files that edged may open
+	ConnsPerIP       *int           `json:"conns_per_ip,omitempty" yaml:"conns_per_ip" jsonschema:"minimum=0"` // connections of one client at once, TCP and QUIC, an IPv4 address or an IPv6 /64; those of trusted_proxies do not count; default 0 = no limit
 	Handshakes       *int           `json:"handshakes,omitempty" yaml:"handshakes" jsonschema:"minimum=1"`     // connections at once that have not ended their TLS handshake or PROXY header; one more ends the oldest; default 4096
 	HandshakeTimeout *time.Duration `json:"handshake_timeout,omitempty" yaml:"handshake_timeout"`              // from a connection's start to the end of its TLS handshake, with the PROXY header; default 10s
 }

@@ -65,6 +65,7 @@ func (l *listener) newEngines() engines {
 		if limits.Idle != nil {
 			c.Idle = *limits.Idle
 		}
+		c.Admit, c.Verify = l.gate.admitQUIC, l.gate.doubts
 		e.h3 = h3.NewServer(c, handler, l.log)
 	}
 	return e

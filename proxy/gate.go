@@ -92,6 +92,35 @@ func (g *gate) admit(c *clientConn) bool {
 	return c.counted
 }
 
+// admitQUIC is enter and admit for a QUIC connection.
+func (g *gate) admitQUIC(peer netip.AddrPort) (release func(), ok bool) {
+	if g.conns.Add(1) > g.most {
+		g.conns.Add(-1)
+		g.refusals.add(RuleConnections)
+		return nil, false
+	}
+	a := peer.Addr().Unmap().WithZone("")
+	if g.clients == nil || within(g.exempt, a) {
+		return func() { g.conns.Add(-1) }, true
+	}
+	client := limits.ClientOf(a)
+	if !g.clients.Take(client) {
+		g.conns.Add(-1)
+		g.refusals.add(RuleClientConnections)
+		return nil, false
+	}
+	return func() {
+		g.clients.Give(client)
+		g.conns.Add(-1)
+	}, true
+}
+
+// doubts reports whether a QUIC client has to prove its address: whoever forges
+// one could use up what its owner may have.
+func (g *gate) doubts(peer netip.AddrPort) bool {
+	return 2*g.conns.Load() > g.most || g.clients != nil && g.clients.Half(limits.ClientOf(peer.Addr()))
+}
+
 // A clientConn is a client's TCP connection, known under the addresses that a
 // PROXY header gave. Its Close gives back what the gate counted.
 type clientConn struct {

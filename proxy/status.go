@@ -100,7 +100,7 @@ type ListenerStatus struct {
 	Accepted    uint64 // TCP connections ever
 	Handshakes  []HandshakeCount
 	Requests    []RequestCount
-	Connections int       // TCP connections of clients
+	Connections int       // of clients, TCP and QUIC
 	Arriving    int       // of them, within their handshake
 	Refused     []Refusal // by every rule, since the start
 }

@@ -85,6 +85,13 @@ type Config struct {
 	// broke a rule; status is that of the answer, 0 for none. It is called by several
 	// goroutines. nil: nobody is told.
 	Refused func(peer netip.AddrPort, status int, rule string)
+
+	// Admit is asked before a connection costs anything; ok false refuses it, and
+	// release is called when it has ended. Verify asks clients that the network has not
+	// proven to be where they say (RFC 9000 section 8.1.2) to prove it first. nil:
+	// everybody is admitted, nobody has to.
+	Admit  func(peer netip.AddrPort) (release func(), ok bool)
+	Verify func(peer netip.AddrPort) bool
 }
 
 // withDefaults returns c with defaults where it says nothing.
@@ -133,6 +140,12 @@ func (s *Server) Serve(pc net.PacketConn) error {
 		ConnectionIDLength: connectionIDLen,
 		StatelessResetKey:  (*quic.StatelessResetKey)(s.cfg.StatelessResetKey),
 	}
+	if s.cfg.Verify != nil {
+		transport.VerifySourceAddress = func(a net.Addr) bool { return s.cfg.Verify(message.AddrPort(a)) }
+	}
+	if s.cfg.Admit != nil {
+		transport.ConnContext = s.admit
+	}
 	secure := s.cfg.TLS.Clone()
 	secure.NextProtos = []string{ALPN}
 	listener, err := transport.ListenEarly(secure, &quic.Config{
@@ -165,6 +178,18 @@ func (s *Server) Serve(pc net.PacketConn) error {
 	s.wait()
 	s.crew.End()
 	return errors.Join(err, transport.Close())
+}
+
+var errNotAdmitted = errors.New("too many connections")
+
+// admit has a connection of Config.Admit's liking.
+func (s *Server) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	release, ok := s.cfg.Admit(message.AddrPort(info.RemoteAddr))
+	if !ok {
+		return nil, errNotAdmitted
+	}
+	context.AfterFunc(ctx, release) // it ends with the connection
+	return ctx, nil
 }
 
 // accept serves connections until the listener is closed.

@@ -45,6 +45,14 @@ func (c *Counter) Take(client Client) bool {
 	return true
 }
 
+// Half reports whether a client has half of what it may have, or more.
+func (c *Counter) Half(client Client) bool {
+	s := c.shard(client)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return 2*s.has[client] >= c.most
+}
+
 // Give gives one back.
 func (c *Counter) Give(client Client) {
 	s := c.shard(client)

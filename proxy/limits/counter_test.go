@@ -32,6 +32,9 @@ func TestCounter(t *testing.T) {
 	c := limits.NewCounter(2)
 	a, b := client("192.0.2.1"), client("192.0.2.2")
 	for i, want := range []bool{true, true, false, false} {
+		if half := c.Half(a); half != (i >= 1) {
+			t.Errorf("before take %d: half %v", i, half)
+		}
 		if got := c.Take(a); got != want {
 			t.Errorf("take %d: %v, want %v", i, got, want)
 		}
