@@ -278,6 +278,9 @@ func appendField(b []byte, f message.Field) []byte {
 		return b
 	}
 	b = append(append(b, f.Name...), ": "...)
+	if isText(f.Value) {
+		return append(append(b, f.Value...), "\r\n"...)
+	}
 	for i := range len(f.Value) {
 		c := f.Value[i]
 		if classes[c]&isValue == 0 {

@@ -93,3 +93,6 @@ func Resting(s *Server) (n int) {
 	}
 	return n
 }
+
+// IsText is isText, and what it has to be.
+func IsText(s string) (got, want bool) { return isText(s), all(s, isValue) }

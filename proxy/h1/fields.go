@@ -49,6 +49,34 @@ func all(s string, class uint8) bool {
 	return true
 }
 
+// isText reports whether every byte of s is isValue. Values are most of what is
+// read and written: eight bytes at a time.
+func isText(s string) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for len(s) >= 8 {
+		x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		del := x ^ 0x7f*ones
+		// A byte below ' ', or DEL: the highest bit of some byte is set.
+		if ((x-' '*ones)&^x|(del-ones)&^del)&highs != 0 && !all(s[:8], isValue) {
+			return false
+		}
+		s = s[8:]
+	}
+	return all(s, isValue)
+}
+
+// trim returns s without the white space around it.
+func trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
 // same compares without regard to the case of ASCII letters. strings.EqualFold
 // alone knows other letters that fold to k and s.
 func same(s, ascii string) bool { return len(s) == len(ascii) && strings.EqualFold(s, ascii) }
@@ -85,8 +113,8 @@ func parseField(line string) (message.Field, error) {
 	case i == 0 || !all(line[:i], isToken):
 		return message.Field{}, fmt.Errorf("%.40q is no field name", line[:i])
 	}
-	value := strings.Trim(line[i+1:], " \t")
-	if !all(value, isValue) {
+	value := trim(line[i+1:])
+	if !isText(value) {
 		return message.Field{}, fmt.Errorf("the value of %s has a control character", line[:i])
 	}
 	return message.Field{Name: line[:i], Value: value}, nil
@@ -130,7 +158,7 @@ func cutFrame(h *message.Header, request bool) (frame, error) {
 		case kindUpgrade:
 			if f.protocol == "" {
 				f.protocol, _, _ = strings.Cut(x.Value, ",")
-				f.protocol = strings.Trim(f.protocol, " \t")
+				f.protocol = trim(f.protocol)
 			}
 		case kindDropped:
 		case kindHost:
@@ -175,7 +203,7 @@ func (f *frame) setCoding(values []string) error {
 	}
 	chunked, last := 0, false
 	for t := range strings.SplitSeq(list, ",") {
-		if last = same(strings.Trim(t, " \t"), "chunked"); last {
+		if last = same(trim(t), "chunked"); last {
 			chunked++
 		}
 	}
@@ -196,7 +224,7 @@ func (f *frame) expectation(value string) {
 // connection reads a value of Connection and adds what it names to named.
 func (f *frame) connection(named []string, value string) []string {
 	for t := range strings.SplitSeq(value, ",") {
-		switch t = strings.Trim(t, " \t"); {
+		switch t = trim(t); {
 		case t == "":
 		case same(t, "close"):
 			f.close = true
@@ -226,7 +254,7 @@ func (f *frame) setLength(s string) error {
 
 func wantsTrailers(te string) bool {
 	for t := range strings.SplitSeq(te, ",") {
-		if same(strings.Trim(t, " \t"), "trailers") {
+		if same(trim(t), "trailers") {
 			return true
 		}
 	}
@@ -249,7 +277,7 @@ const (
 // kind tells the fields that mean something to a connection.
 func kind(name string) int {
 	is := func(s string, k int) int {
-		if strings.EqualFold(name, s) {
+		if name[0]|0x20 == s[0] && strings.EqualFold(name, s) {
 			return k
 		}
 		return kindOther

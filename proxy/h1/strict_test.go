@@ -215,3 +215,18 @@ func TestStrictLimits(t *testing.T) {
 		{"header section just below", get("X: " + long[:9960] + "\r\n"), "200 200"},
 	})
 }
+
+// A control character is seen wherever it stands.
+func TestControlCharacters(t *testing.T) {
+	for length := range 20 {
+		for at := range length {
+			for c := range 256 {
+				b := []byte(strings.Repeat("\x80a ~\t\xff", 4)[:length])
+				b[at] = byte(c)
+				if got, want := h1.IsText(string(b)); got != want {
+					t.Fatalf("%q: %v, want %v", b, got, want)
+				}
+			}
+		}
+	}
+}
