@@ -50,7 +50,7 @@ func (w *waiter) RoundTrip(ctx context.Context, r *message.Request) (*message.Re
 // secured serves handler on TLS and returns a function that dials.
 func secured(t *testing.T, handler message.RoundTripper) (*h1.Server, func() (net.Conn, error)) {
 	t.Helper()
-	s := h1.NewServer(h1.Config{}, handler, enginetest.Log(t))
+	s := h1.NewServer(h1.Config{HeaderTimeout: time.Minute}, handler, enginetest.Log(t)) // a busy machine is slow at handshakes
 	enginetest.Stop(t, s.Shutdown)
 	server, client := enginetest.TLS(t, "http/1.1")
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
