@@ -300,7 +300,7 @@ func (x *explainer) local() {
 		case slices.Contains(x.q.BackendsDown, b.Name):
 			not = append(not, b.Name+" is down in this question")
 		case b.State != upstream.Healthy:
-			not = append(not, fmt.Sprintf("%s is %s (%s)", b.Name, b.State, cmp.Or(b.LastError, "not checked yet")))
+			not = append(not, fmt.Sprintf("%s is %s (%s)", b.Name, b.State, cmp.Or(b.Why, b.LastError, "not checked yet")))
 		default:
 			text := fmt.Sprintf("%s (weight %d, %d under way", b.Name, b.Weight, b.Active)
 			if b.Share < 1 {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -216,5 +217,29 @@ func TestRequestIDAcrossGeos(t *testing.T) {
 	entry, served := fra.logged(t, "/far"), f.edges["iad"].logged(t, "/far")
 	if entry["id"] != served["id"] || served["hop"] != "failover" || entry["failover"] != "iad" {
 		t.Errorf("fra logged %v, iad %v", entry, served)
+	}
+}
+
+// The page that people read has every rule, those of the engines too.
+func TestRulesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/observing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := regexp.MustCompile(`(?m)^\s*Rule\w+\s+(?:Rule )?= "(\w+)"`)
+	for _, file := range []string{"refusals.go", "h1/refusal.go", "h2/refusal.go", "h3/refusal.go"} {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := rules.FindAllSubmatch(source, -1)
+		if len(found) < 5 {
+			t.Errorf("%s has %d rules", file, len(found))
+		}
+		for _, m := range found {
+			if !strings.Contains(string(page), "`"+string(m[1])+"`") {
+				t.Errorf("docs/observing.md lacks %s of %s", m[1], file)
+			}
+		}
 	}
 }

@@ -148,12 +148,16 @@ func (t *tracer) ended(e *Exchange, status int, err string) {
 		return
 	}
 	for _, w := range *watches {
-		if w.filter.takes(e, &o) {
-			if made == nil {
-				made = e.trace(&o)
-			}
-			w.offer(made)
+		switch {
+		case !w.filter.takes(e, &o):
+			continue
+		case len(w.in) == cap(w.in): // nothing is made that nobody takes
+			w.dropped.Add(1)
+			continue
+		case made == nil:
+			made = e.trace(&o)
 		}
+		w.offer(made)
 	}
 }
 

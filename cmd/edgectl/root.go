@@ -62,7 +62,7 @@ func (a *app) root() *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	_ = root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions(colorChoices, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
-		a.statusCommand(), a.geosCommand(), a.routesCommand(), a.servicesCommand(), a.backendsCommand(), a.explainCommand(), a.traceCommand(),
+		a.statusCommand(), a.geosCommand(), a.routesCommand(), a.servicesCommand(), a.backendsCommand(), a.topCommand(), a.explainCommand(), a.traceCommand(),
 		a.fabricCommand(), a.l4Command(), a.labCommand(), a.drainCommand(), a.undrainCommand(), a.eventsCommand(),
 		a.configCommand(), a.initCommand(), a.doctorCommand(), a.versionCommand(),
 	)

@@ -56,18 +56,23 @@ func servicesView(s api.Services) view {
 	t := newTable("SERVICE", "HOSTS", "BACKENDS", "REQ/S", "5XX", "P50", "P99", "REPLAYED", "SHED", "ELSEWHERE")
 	for _, x := range s.Services {
 		v.names = append(v.names, x.Name)
-		backends := cell{fmt.Sprintf("%d/%d", x.Healthy, x.Total), good}
-		switch {
-		case x.Healthy == 0:
-			backends.mood = ill
-		case x.Healthy < x.Total:
-			backends.mood = doubtful
-		}
-		t.row(x.Name, strings.Join(x.Hosts, ","), backends, count(x.Rate), strconv.FormatFloat(x.ErrorRate*100, 'f', 2, 64)+"%",
+		t.row(x.Name, strings.Join(x.Hosts, ","), backendsUp(x), count(x.Rate), strconv.FormatFloat(x.ErrorRate*100, 'f', 2, 64)+"%",
 			millis(x.P50Millis), millis(x.P99Millis), someRate(x.Replayed), someRate(x.Shed), strings.Join(x.Elsewhere, ","))
 	}
 	v.table = func(p *page) { p.table(t) }
 	return v
+}
+
+// backendsUp writes how many backends of a service can serve.
+func backendsUp(x api.Service) cell {
+	c := cell{fmt.Sprintf("%d/%d", x.Healthy, x.Total), good}
+	switch {
+	case x.Healthy == 0:
+		c.mood = ill
+	case x.Healthy < x.Total:
+		c.mood = doubtful
+	}
+	return c
 }
 
 // someRate writes a rate, and nothing for zero.

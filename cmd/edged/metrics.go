@@ -83,6 +83,10 @@ func serviceMetrics(v *metrics.Values, s proxy.ServiceStatus) {
 	v.Set(metrics.ServiceQueue, float64(s.Counts.Waiting), s.Name)
 	v.Set(metrics.ServiceQueued, float64(s.Counts.Queued), s.Name)
 	v.Set(metrics.ServiceBusy, float64(s.Counts.Busy), s.Name)
+	v.Set(metrics.ServiceEjected, float64(s.Counts.Ejected), s.Name)
+	v.Set(metrics.ServiceRetried, float64(s.Counts.Retried), s.Name)
+	v.Set(metrics.ServiceSpent, float64(s.Counts.Spent), s.Name)
+	v.Set(metrics.ServiceHedged, float64(s.Counts.Hedged), s.Name)
 	v.Set(metrics.ServicePanicked, float64(s.Counts.Panicked), s.Name)
 }
 

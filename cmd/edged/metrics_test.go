@@ -1,9 +1,12 @@
 package main_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -41,9 +44,9 @@ func (c counted) value(t *testing.T, name string, labels ...string) float64 {
 	return -1
 }
 
-func metricsAt(t *testing.T, url string) counted {
+func metricsAt(t *testing.T, client *http.Client, url string) counted {
 	t.Helper()
-	resp, err := http.Get(url)
+	resp, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +81,7 @@ func TestMetrics(t *testing.T) {
 	if got := mustAsk(t, client, "GET", url+"/", nil); got.status != 503 {
 		t.Fatalf("without a backend: %d", got.status)
 	}
-	c := metricsAt(t, fmt.Sprintf("http://%s:%d/metrics", edgeIP, metrics))
+	c := metricsAt(t, http.DefaultClient, fmt.Sprintf("http://%s:%d/metrics", edgeIP, metrics))
 	protocol := "h2"
 	if c.value(t, "edged_listener_requests_total", "https", "h2") == 0 {
 		protocol = "h1"
@@ -105,7 +108,19 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	testpeer.WaitFor(t, "the verdict on the dead backend", func() bool {
-		c := metricsAt(t, fmt.Sprintf("http://%s:%d/metrics", edgeIP, metrics))
+		c := metricsAt(t, http.DefaultClient, fmt.Sprintf("http://%s:%d/metrics", edgeIP, metrics))
 		return c.value(t, "edged_backend_up", "app-a", "app") == 0 && c.value(t, "edged_part_state", "proxy", "bad") == 1
 	})
+}
+
+// metrics are what the daemon counts, read at its admin socket.
+func (d *daemon) metrics(t *testing.T) counted {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(d.dir, "edged.sock"))
+		},
+	}}
+	return metricsAt(t, client, "http://edged/metrics")
 }

@@ -65,6 +65,10 @@ func (s source) Backends(service string) api.Backends {
 				Why: b.Why, LastError: b.LastError, Active: int(b.Active), Requests: uint64(max(b.Requests, 0)), Failures: uint64(max(b.Failed, 0)),
 				Weight: b.Weight, Share: b.Share, Load: b.Load, SoftLimit: b.Limit.Soft, HardLimit: b.Limit.Hard,
 			}
+			row.Rate, row.ErrorRate = b.Rate, b.ErrorRate
+			if b.Samples > 0 {
+				row.P50Millis, row.P99Millis = millis(b.P50), millis(b.P99)
+			}
 			if b.Latency > 0 {
 				row.Latency = millis(b.Latency)
 			}

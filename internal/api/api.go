@@ -305,7 +305,11 @@ type Backend struct {
 	LastError string    `json:"last_error,omitempty"`
 	Active    int       `json:"active"` // requests in flight
 	Requests  uint64    `json:"requests"`
-	Failures  uint64    `json:"failures"` // of Requests, without an answer
+	Failures  uint64    `json:"failures"`   // of Requests, without an answer
+	Rate      float64   `json:"rate"`       // answers/s lately, without tries that another one followed
+	ErrorRate float64   `json:"error_rate"` // share of them that is 5xx or none, 0..1
+	P50Millis *float64  `json:"p50_ms"`     // to an answer; null: no requests lately
+	P99Millis *float64  `json:"p99_ms"`
 	Weight    int       `json:"weight"`
 	Share     float64   `json:"share"`      // of Weight that it has now, 0..1: less while it starts slowly or is busy
 	Load      float64   `json:"load"`       // what it says of itself, 0..1

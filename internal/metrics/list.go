@@ -37,9 +37,13 @@ var (
 	ServiceQueue     = Metric{"edged_service_queue_length", Gauge, []string{"service"}, "Requests that wait for a backend with room."}
 	ServiceQueued    = Metric{"edged_service_queued_requests_total", Counter, []string{"service"}, "Requests that waited for a backend with room."}
 	ServiceBusy      = Metric{"edged_service_queue_failures_total", Counter, []string{"service"}, "Requests that found no backend with room in time."}
+	ServiceEjected   = Metric{"edged_service_ejections_total", Counter, []string{"service"}, "Backends passed over for a while because requests failed there."}
+	ServiceRetried   = Metric{"edged_service_retried_requests_total", Counter, []string{"service"}, "Requests sent once more although a backend may have executed them."}
+	ServiceSpent     = Metric{"edged_service_retries_left_out_total", Counter, []string{"service"}, "Requests not sent once more because the budget for that was spent."}
+	ServiceHedged    = Metric{"edged_service_hedged_requests_total", Counter, []string{"service"}, "Requests that a second backend was asked as well."}
 	ServicePanicked  = Metric{"edged_service_last_resort_requests_total", Counter, []string{"service"}, "Requests given to any backend, well or not, because most were not."}
 
-	ofServices = []Metric{ServiceRequests, ServiceDuration, ServiceActive, ServiceReceived, ServiceSent, ServiceElsewhere, ServiceReplays, ServiceBackends, ServiceHealthy, ServiceQueue, ServiceQueued, ServiceBusy, ServicePanicked}
+	ofServices = []Metric{ServiceRequests, ServiceDuration, ServiceActive, ServiceReceived, ServiceSent, ServiceElsewhere, ServiceReplays, ServiceBackends, ServiceHealthy, ServiceQueue, ServiceQueued, ServiceBusy, ServiceEjected, ServiceRetried, ServiceSpent, ServiceHedged, ServicePanicked}
 )
 
 // Backends of this geo.
