@@ -87,7 +87,13 @@ func (x *call) run(ctx context.Context) (*message.Response, error) {
 
 // cancel ends the call because its context has ended, which it does not look at:
 // the exchange may be over.
-func (x *call) cancel() { x.fail(cancelled, context.Canceled) }
+func (x *call) cancel() {
+	b := x.backend
+	b.mu.Lock()
+	id := x.id // 0: enter finds the context's end
+	b.mu.Unlock()
+	b.resetOpen(id, cancelled, context.Canceled)
+}
 
 // open sends the request's header section. Without an error the stream is known.
 func (x *call) open(ctx context.Context) error {
@@ -298,11 +304,11 @@ func (x *call) sent() message.Sent {
 }
 
 // moved reports whether another connection may take the call, which this one has
-// not: it ended.
+// not: it ended, or has more streams than the backend likes.
 func (x *call) moved() bool {
 	x.backend.mu.Lock()
 	defer x.backend.mu.Unlock()
-	return x.unseen
+	return x.unseen || x.refused
 }
 
 // over ends the call; what is left of the stream is reset.

@@ -80,13 +80,16 @@ func NewClient(cfg ClientConfig) *Client {
 //
 // A backend may end a connection while a request is on its way to it. The
 // request is sent once more, on another connection, when the backend has said
-// that it has not seen it (RFC 9113 section 6.8), or no byte of it was written.
+// that it has not seen it (RFC 9113 sections 6.8 and 8.7), or no byte of it was
+// written.
 func (c *Client) RoundTrip(ctx context.Context, req *message.Request) (*message.Response, error) {
 	if err := sendable(req); err != nil {
 		return nil, &message.TryError{Sent: message.NothingSent, To: c.to, Err: err}
 	}
+	var b *backend
 	for again := true; ; again = false {
-		b, err := c.acquire(ctx)
+		var err error
+		b, err = c.acquire(ctx, b)
 		if err != nil {
 			return nil, &message.TryError{Sent: message.NothingSent, To: c.to, Err: because(ctx, err)}
 		}
@@ -124,15 +127,15 @@ func because(ctx context.Context, err error) error {
 
 var errBusy = errors.New("all connections have as many streams as the backend allows")
 
-// acquire returns a connection with room for a stream, which release must give
-// back. It waits for one as long as for a new connection.
-func (c *Client) acquire(ctx context.Context) (*backend, error) {
+// acquire returns a connection with room for a stream, another one than not, which
+// release must give back. It waits for one as long as for a new connection.
+func (c *Client) acquire(ctx context.Context, not *backend) (*backend, error) {
 	var late <-chan time.Time
 	for {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		b, d, changed := c.roomy() //nolint:contextcheck // others wait for what it dials, too
+		b, d, changed := c.roomy(not) //nolint:contextcheck // others wait for what it dials, too
 		if b != nil {
 			return b, nil
 		}
@@ -159,12 +162,12 @@ func (c *Client) acquire(ctx context.Context) (*backend, error) {
 
 // roomy returns a connection with room, or what to wait for: the connection that
 // is on its way and a change of those that are there.
-func (c *Client) roomy() (*backend, *dialing, <-chan struct{}) {
+func (c *Client) roomy(not *backend) (*backend, *dialing, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	shut := false
 	for _, b := range c.conns { // the first ones are full, and the last ones grow old
-		if b.used < b.most {
+		if b.used < b.most && b != not {
 			b.used++
 			return b, nil, nil
 		}
