@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -216,7 +217,7 @@ func (e *Exchange) tooLarge() bool { return e.streamed != nil && e.streamed.over
 // limited is content that fails once it is longer than it may be. A read of it may
 // end behind the exchange, and so it is none of the exchange's memory.
 type limited struct {
-	src  interface{ Read(p []byte) (int, error) }
+	src  io.Reader
 	body *message.Body
 	over atomic.Bool
 	left int64 // bytes
@@ -234,6 +235,13 @@ func (l *limited) Read(p []byte) (int, error) {
 	}
 	l.left -= int64(n)
 	return n, err
+}
+
+// Interrupt is message.Interrupter's.
+func (l *limited) Interrupt() {
+	if i, ok := l.src.(message.Interrupter); ok {
+		i.Interrupt()
+	}
 }
 
 // Close closes the client's content.

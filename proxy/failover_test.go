@@ -96,7 +96,9 @@ func TestFailover(t *testing.T) {
 		t.Errorf("logged %v", line)
 	}
 
+	f.mu.Lock()
 	f.cut["nrt"] = true
+	f.mu.Unlock()
 	got := fra.get(t, "http://shop.example/")
 	if got.Status != 503 || got.Header.Get("Retry-After") == "" || got.Header.Get("Edge-Geo") != "fra" {
 		t.Errorf("with nobody left: got %d %v", got.Status, got.Header)
@@ -368,12 +370,14 @@ func TestServeFabricChecksHopFields(t *testing.T) {
 func TestRelayBreaks(t *testing.T) {
 	f := three(t, echoGeo)
 	fra := f.without(t, "fra")
+	f.mu.Lock()
 	f.intercept = func(geo string, _ *message.Request) (*message.Response, error) {
 		if geo == "iad" {
 			return nil, fmt.Errorf("try: %w", &message.TryError{Sent: message.MaybeExecuted, To: geo, Err: errors.New("cut")})
 		}
 		return nil, nil
 	}
+	f.mu.Unlock()
 	if got := fra.do(t, "POST", "http://shop.example/", strings.NewReader("pay")); got.Status != 502 {
 		t.Errorf("POST: got %d %q", got.Status, got.Body)
 	}

@@ -86,11 +86,13 @@ func TestClientLeavesAndTimeRunsOut(t *testing.T) {
 	f := three(t, instructing)
 	fra := f.edges["fra"]
 	arrived := make(chan struct{}, 3)
+	f.mu.Lock()
 	f.intercept = func(string, *message.Request) (*message.Response, error) {
 		arrived <- struct{}{}
 		<-time.After(400 * time.Millisecond) // a peer that heeds no context
 		return &message.Response{Status: 200}, nil
 	}
+	f.mu.Unlock()
 	ctx, leave := context.WithCancel(t.Context())
 	r, err := http.NewRequestWithContext(ctx, "POST", "https://shop.example/both?at=fra&to=iad%3Btimeout%3D0.2,nrt", nil)
 	if err != nil {
@@ -119,12 +121,14 @@ func TestClientLeavesAndTimeRunsOut(t *testing.T) {
 func TestHopNotUnderstood(t *testing.T) {
 	f := three(t, echoGeo)
 	fra := f.without(t, "fra")
+	f.mu.Lock()
 	f.intercept = func(geo string, r *message.Request) (*message.Response, error) {
 		if geo == "iad" {
 			r.Header.Set("Edge-Hop", "teleport")
 		}
 		return nil, nil
 	}
+	f.mu.Unlock()
 	if got := fra.do(t, "POST", "http://shop.example/", strings.NewReader("pay")); got.Body != "nrt pay" {
 		t.Errorf("got %d %q", got.Status, got.Body)
 	}

@@ -237,7 +237,9 @@ func TestReplayOfAShedRequest(t *testing.T) {
 		{"fra", "fra GET 0", []string{"shed fra>iad"}},
 	} {
 		f.plan("fra", all("iad"))
+		f.mu.Lock()
 		f.hops = nil
+		f.mu.Unlock()
 		got := fra.get(t, "http://shop.example/?at=iad&to="+test.to)
 		if got.Body != test.want || got.Header.Get("X-Src") == "" {
 			t.Errorf("got %d %q %v", got.Status, got.Body, got.Header)

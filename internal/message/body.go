@@ -126,8 +126,8 @@ func (b *Body) Trailer() Header {
 	return b.trailer()
 }
 
-// Open returns a reader of the content from its first byte and takes the tail
-// from any earlier reader. It fails with ErrNotReplayable when the first bytes
+// Open returns a reader of the content from its first byte, an [Interrupter], and
+// takes the tail from any earlier reader. It fails with ErrNotReplayable when the first bytes
 // are gone. Closing the reader does not close the body.
 func (b *Body) Open() (io.ReadCloser, error) {
 	b.mu.Lock()
@@ -169,9 +169,10 @@ func (b *Body) interrupt() {
 
 // reader is one try's view of a Body.
 type reader struct {
-	body   *Body
-	pos    int // into body.kept
-	closed bool
+	body        *Body
+	pos         int // into body.kept
+	closed      bool
+	interrupted bool
 }
 
 // Read returns kept bytes first, then waits for the source.
@@ -185,6 +186,9 @@ func (r *reader) Read(p []byte) (int, error) {
 			return 0, io.ErrClosedPipe
 		case r != b.current:
 			return 0, errSuperseded
+		case r.interrupted:
+			r.interrupted = false
+			return 0, ErrInterrupted
 		case b.whole && r.pos < len(b.kept):
 			n := copy(p, b.kept[r.pos:])
 			r.pos += n
@@ -240,6 +244,16 @@ func (b *Body) endAt(r *reader) error {
 		return nil
 	}
 	return b.end
+}
+
+// Interrupt makes a reader an Interrupter itself: it may be the source of another
+// Body.
+func (r *reader) Interrupt() {
+	r.body.mu.Lock()
+	defer r.body.mu.Unlock()
+	if r.interrupted = true; r == r.body.current {
+		r.body.interrupt()
+	}
 }
 
 // Close ends this reader only.

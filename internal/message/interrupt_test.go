@@ -83,13 +83,24 @@ func TestBodyInterrupts(t *testing.T) {
 		limit message.Size
 		free  func(*message.Body, io.Closer) error
 		want  string // what the second reader gets
+
+		nested bool // the source is the reader of another body
 	}{
-		{"later reader opened", message.KiB, func(b *message.Body, _ io.Closer) error { _, err := b.Open(); return err }, "one two"},
-		{"reader closed", message.KiB, func(_ *message.Body, r io.Closer) error { return r.Close() }, "one two"},
+		{"later reader opened", message.KiB, func(b *message.Body, _ io.Closer) error { _, err := b.Open(); return err }, "one two", false},
+		{"reader closed", message.KiB, func(_ *message.Body, r io.Closer) error { return r.Close() }, "one two", false},
+		{"later reader of a reader opened", message.KiB, func(b *message.Body, _ io.Closer) error { _, err := b.Open(); return err }, "one two", true},
+		{"reader of a reader closed", message.KiB, func(_ *message.Body, r io.Closer) error { return r.Close() }, "one two", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			src := newPatient()
 			b := message.NewBody(src, -1, tt.limit, nil)
+			if tt.nested {
+				inner, err := b.Open()
+				if err != nil {
+					t.Fatal(err)
+				}
+				b = message.NewBody(inner, -1, tt.limit, nil)
+			}
 			first, err := b.Open()
 			if err != nil {
 				t.Fatal(err)
