@@ -23,7 +23,7 @@ var later = []string{
 	"vips[].stability.flaps_per_hour",
 	"l4.defense",
 	"certificates[].acme",
-	"services[].discover",
+	"services[].discover.consul",
 	"services[].replay.max_spool",
 	"services[].replay.client_hint",
 	"services[].replay.compat",

@@ -115,7 +115,7 @@ func ruleBackends(c *check) {
 		if c.cfg.Node != nil {
 			own = len(c.cfg.Node.Backends[s.Name])
 		}
-		if own+len(s.Backends) == 0 {
+		if own+len(s.Backends) == 0 && s.Discover == nil {
 			c.warnf(at, "no-backends", "service %s has no backend here: give it backends, or this node some under node.backends", s.Name)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"anyedge/internal/message"
 	"anyedge/proxy/certs"
 	"anyedge/proxy/compress"
+	"anyedge/proxy/discover"
 	"anyedge/proxy/upstream"
 	"anyedge/replay"
 )
@@ -65,6 +66,7 @@ type ServiceConfig struct {
 	Paths     []string                 `json:"paths,omitempty" yaml:"paths"`                                                     // path prefixes at segment borders; longest wins; default ["/"]
 	Listeners []string                 `json:"listeners,omitempty" yaml:"listeners"`                                             // listeners that it is reached through; default: all
 	Backends  []upstream.BackendConfig `json:"backends,omitempty" yaml:"backends"`                                               // the same in every geo; a geo's own stand under node.backends
+	Discover  *discover.Config         `json:"discover,omitempty" yaml:"discover"`                                               // where more backends are learned from, while it runs
 	Balance   string                   `json:"balance,omitempty" yaml:"balance"`                                                 // how a backend is chosen: p2c (the less busy of two), ewma (the one of two that answers sooner), round_robin, hash(header:NAME), hash(cookie:NAME), hash(client) or hash(path); default p2c
 	SlowStart *time.Duration           `json:"slow_start,omitempty" yaml:"slow_start"`                                           // how long a backend that comes or returns takes until it has its whole share; 0s = at once; default 10s
 	Retry     upstream.RetryConfig     `json:"retry,omitzero" yaml:"retry"`                                                      // when a request that failed is sent once more

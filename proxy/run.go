@@ -155,6 +155,9 @@ func (p *Proxy) start(ctx, accepting context.Context, running *sync.WaitGroup) {
 	for _, s := range p.services {
 		running.Go(func() { p.runPool(ctx, s) })
 		running.Go(func() { p.passOn(ctx, s.pool.Changed()) })
+		if s.source != nil {
+			running.Go(func() { s.source.Run(ctx, s.learn) })
+		}
 	}
 	if p.setup.Sockets != nil { // clients wait there, or somebody still serves them
 		p.await(ctx, verdictWait, func() bool {

@@ -11,6 +11,7 @@ import (
 
 	"anyedge/internal/message"
 	"anyedge/proxy/compress"
+	"anyedge/proxy/discover"
 	"anyedge/proxy/upstream"
 	"anyedge/replay"
 )
@@ -19,6 +20,7 @@ import (
 type pool interface {
 	Serve(ctx context.Context, r *message.Request, who upstream.Asker) (*message.Response, error)
 	Run(ctx context.Context, ready func()) error
+	Update(list []upstream.BackendConfig) error
 	Healthy() int
 	Total() int
 	Reported() bool
@@ -44,6 +46,7 @@ type service struct {
 
 	toBackend, toClient *edits           // nil: none
 	compress            *compress.Policy // nil: off
+	source              *discover.Source // of more backends; nil: there are none but the configured ones
 }
 
 func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
@@ -51,14 +54,15 @@ func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
 		return nil, fmt.Errorf("service %s: limits: %w", c.Name, err)
 	}
 	p, err := upstream.New(c.Name, upstream.Config{
-		Backends:  c.Backends,
-		Balance:   c.Balance,
-		Health:    c.Health,
-		Timeouts:  c.Timeouts,
-		Queue:     c.Queue,
-		SlowStart: c.SlowStart,
-		Retry:     c.Retry,
-		Keep:      func(h message.Header) bool { return replay.Present(h) && !c.Replay.Ignored() },
+		Backends:   c.Backends,
+		Balance:    c.Balance,
+		Health:     c.Health,
+		Timeouts:   c.Timeouts,
+		Queue:      c.Queue,
+		SlowStart:  c.SlowStart,
+		Retry:      c.Retry,
+		Discovered: c.Discover != nil,
+		Keep:       func(h message.Header) bool { return replay.Present(h) && !c.Replay.Ignored() },
 	}, log)
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", c.Name, err)
@@ -73,19 +77,41 @@ func newService(c ServiceConfig, log *slog.Logger) (*service, error) {
 		}
 		s.compress = compress.New(*c.Compress)
 	}
-	if allH2(c.Backends) {
+	if allH2(c) {
 		s.via = viaElement(message.HTTP2)
+	}
+	if c.Discover != nil {
+		if s.source, err = discover.New(c.Name, *c.Discover, log); err != nil {
+			return nil, fmt.Errorf("service %s: discover: %w", c.Name, err)
+		}
 	}
 	return s, nil
 }
 
-func allH2(bs []upstream.BackendConfig) bool {
-	for _, b := range bs {
+// learn has the pool use the configured backends and these.
+func (s *service) learn(found []upstream.BackendConfig) error {
+	return s.pool.Update(slices.Concat(s.cfg.Backends, found))
+}
+
+// discovered returns what discovery last saw, nil when there is none.
+func (s *service) discovered() *discover.Status {
+	if s.source == nil {
+		return nil
+	}
+	st := s.source.Status()
+	return &st
+}
+
+func allH2(c ServiceConfig) bool {
+	for _, b := range c.Backends {
 		if !strings.HasPrefix(b.URL, "h2c:") {
 			return false
 		}
 	}
-	return len(bs) > 0
+	if c.Discover != nil {
+		return c.Discover.BackendScheme() == "h2c"
+	}
+	return len(c.Backends) > 0
 }
 
 // paths returns the path prefixes of the service.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"anyedge/proxy/discover"
 	"anyedge/proxy/upstream"
 )
 
@@ -32,6 +33,7 @@ type ServiceStatus struct {
 	Backends  []BackendStatus
 	Refused   []Refusal // by its limits per client, since the start
 	Counts    upstream.Counts
+	Discover  *discover.Status // nil: all backends are configured
 }
 
 // A BackendStatus is what an engineer wants to know of a backend. Rates are
@@ -80,6 +82,7 @@ func (p *Proxy) Services() []ServiceStatus {
 			Backends: s.backends(now),
 			Refused:  s.limits.refused(),
 			Counts:   s.pool.Counts(),
+			Discover: s.discovered(),
 		}
 	}
 	return out

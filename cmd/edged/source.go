@@ -12,6 +12,7 @@ import (
 	"anyedge/internal/admin"
 	"anyedge/internal/api"
 	"anyedge/internal/world"
+	"anyedge/proxy/discover"
 	"anyedge/proxy/upstream"
 )
 
@@ -42,7 +43,7 @@ func (s source) Services() api.Services {
 			Name: v.Name, Hosts: v.Hosts, Healthy: v.Healthy, Total: v.Total,
 			Rate: v.Rate, ErrorRate: v.ErrorRate, Replayed: v.Replayed, Shed: v.Shed,
 			Elsewhere: orEmpty(v.Elsewhere),
-			Local:     local(v.Counts),
+			Local:     local(v.Counts), Discovery: discovery(v.Discover),
 		}
 		if v.Samples > 0 {
 			row.P50Millis, row.P99Millis = millis(v.P50), millis(v.P99)
@@ -76,6 +77,22 @@ func (s source) Backends(service string) api.Backends {
 		}
 	}
 	return out
+}
+
+// discovery is what the API tells of a source of backends.
+func discovery(s *discover.Status) *api.Discovery {
+	if s == nil {
+		return nil
+	}
+	return &api.Discovery{Source: s.Source, Backends: s.Backends, Changed: whenever(s.Changed), Read: whenever(s.Read), LastError: s.LastError}
+}
+
+// whenever returns t, or nil when that is never.
+func whenever(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 // local is what the API tells of a pool's counts.

@@ -262,18 +262,28 @@ type Services struct {
 
 // A Service is one row of Services.
 type Service struct {
-	Name      string   `json:"name"`
-	Hosts     []string `json:"hosts"`
-	Healthy   int      `json:"healthy"`
-	Total     int      `json:"total"`
-	Rate      float64  `json:"rate"`       // requests/s
-	ErrorRate float64  `json:"error_rate"` // share of answers that are 5xx, 0..1
-	P50Millis *float64 `json:"p50_ms"`     // null: no requests lately
-	P99Millis *float64 `json:"p99_ms"`
-	Replayed  float64  `json:"replayed"`  // requests/s
-	Shed      float64  `json:"shed"`      // requests/s served elsewhere by the edge's decision
-	Elsewhere []string `json:"elsewhere"` // geos that could serve it, nearest first
-	Local     Local    `json:"local"`
+	Name      string     `json:"name"`
+	Hosts     []string   `json:"hosts"`
+	Healthy   int        `json:"healthy"`
+	Total     int        `json:"total"`
+	Rate      float64    `json:"rate"`       // requests/s
+	ErrorRate float64    `json:"error_rate"` // share of answers that are 5xx, 0..1
+	P50Millis *float64   `json:"p50_ms"`     // null: no requests lately
+	P99Millis *float64   `json:"p99_ms"`
+	Replayed  float64    `json:"replayed"`  // requests/s
+	Shed      float64    `json:"shed"`      // requests/s served elsewhere by the edge's decision
+	Elsewhere []string   `json:"elsewhere"` // geos that could serve it, nearest first
+	Local     Local      `json:"local"`
+	Discovery *Discovery `json:"discovery,omitempty"`
+}
+
+// Discovery is where more backends of a service come from.
+type Discovery struct {
+	Source    string     `json:"source"`
+	Backends  int        `json:"backends"`             // in the list that is in force
+	Changed   *time.Time `json:"changed"`              // when that came; null: none has
+	Read      *time.Time `json:"read"`                 // when the source was last good; null: never
+	LastError string     `json:"last_error,omitempty"` // what is wrong now
 }
 
 // Local is what choosing among the backends here came to, since the start.

@@ -33,6 +33,7 @@ var Table = map[string][]string{
 	"configs/gen": {"configs", "internal/message"},
 
 	"proxy":           {"proxy/...", "replay", "internal/message", "internal/world"},
+	"proxy/discover":  {"proxy/upstream"},
 	"proxy/upstream":  {"proxy/h1", "proxy/h2", "proxy/proxyproto", "internal/message"},
 	"proxy/compress":  {"internal/message"},
 	"proxy/admission": {"internal/steering", "internal/message", "internal/world"},

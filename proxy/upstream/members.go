@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,14 @@ import (
 // its state, its connections and its requests; one that goes takes no new request
 // and finishes those under way. On an error nothing changes.
 func (p *Pool) Update(list []BackendConfig) error {
+	p.mu.Lock()
+	p.waiting = false
+	p.mu.Unlock()
+	defer p.kick()
+	return p.update(list)
+}
+
+func (p *Pool) update(list []BackendConfig) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
@@ -50,7 +59,6 @@ func (p *Pool) Update(list []BackendConfig) error {
 	}
 	p.members = members
 	p.settle(time.Now())
-	p.kick()
 	return nil
 }
 
@@ -80,56 +88,71 @@ func (p *Pool) refresh() time.Duration {
 // settle is refresh; mu is held.
 func (p *Pool) settle(now time.Time) time.Duration {
 	next := time.Hour
-	soon := func(d time.Duration) { next = min(next, max(d, time.Millisecond)) }
 	var healthy, pending int64
-	var seats []seat
-	best, moving := 0, false
+	if p.waiting {
+		pending++
+	}
+	var taking []*backend
 	for _, b := range p.members {
 		switch b.state() {
 		case Healthy:
 			healthy++
 		case Unknown:
 			pending++
-			continue
 		case Suspect, Unhealthy, Ejected:
-			b.taking, b.startedAt = false, time.Time{}
-			continue
 		}
-		if p.ejected(b, now) {
-			b.taking, b.startedAt = false, time.Time{}
-			soon(b.ejection.until.Sub(now))
-			continue
+		if p.takes(b, now) {
+			taking = append(taking, b)
+		} else if !b.ejection.until.IsZero() {
+			next = min(next, b.ejection.until.Sub(now))
 		}
-		if !b.taking {
-			p.begin(b, now)
-		}
-		weight, moves := p.share(b, now)
-		moving = moving || moves
-		if len(seats) > 0 && b.cfg.Priority != best {
-			if b.cfg.Priority > best {
-				continue
-			}
-			seats = seats[:0]
-		}
-		best = b.cfg.Priority
-		seats = append(seats, b.seat(weight))
 	}
+	seats, moving := p.seats(taking, now)
 	if len(seats) == 0 {
 		p.serving = time.Time{}
 	} else if p.serving.IsZero() {
 		p.serving = now
 	}
 	if moving {
-		soon(shareStep)
+		next = min(next, shareStep)
 	}
 	for _, b := range p.left {
 		if b.active.Load() == 0 {
-			soon(linger - now.Sub(b.leftAt))
+			next = min(next, linger-now.Sub(b.leftAt))
 		}
 	}
 	p.moving.Store(moving)
 	p.publish(seats, healthy, pending)
-	return next
+	return max(next, time.Millisecond)
+}
+
+// takes reports whether b takes requests, from now on if it did not; mu is held.
+func (p *Pool) takes(b *backend, now time.Time) bool {
+	if b.state() != Healthy || p.ejected(b, now) {
+		b.taking, b.startedAt = false, time.Time{}
+		return false
+	}
+	if !b.taking {
+		p.begin(b, now)
+	}
+	return true
+}
+
+// seats returns those of the lowest priority with their shares, and whether those
+// change by themselves; mu is held.
+func (p *Pool) seats(taking []*backend, now time.Time) (seats []seat, moving bool) {
+	if len(taking) == 0 {
+		return nil, false
+	}
+	first := slices.MinFunc(taking, func(a, b *backend) int { return cmp.Compare(a.cfg.Priority, b.cfg.Priority) }).cfg.Priority
+	for _, b := range taking {
+		weight, moves := p.share(b, now)
+		moving = moving || moves
+		if b.cfg.Priority == first {
+			seats = append(seats, b.seat(weight))
+		}
+	}
+	return seats, moving
 }
 
 // publish stores a new set and counts, and tells of what changed; mu is held.

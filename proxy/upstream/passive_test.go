@@ -53,8 +53,11 @@ func TestEjectionAndReturn(t *testing.T) {
 		t.Errorf("%d requests while ejected", s.Requests)
 	}
 	waitFor(t, "the return", func() bool { return state(p, 0) == upstream.Healthy })
-	load(t, p, 2, 50)
-	if s := p.Status()[0]; s.Requests < 10 || s.Why != "" {
+	waitFor(t, "requests after the return", func() bool {
+		load(t, p, 1, 5)
+		return p.Status()[0].Requests > 3 || t.Failed()
+	})
+	if s := p.Status()[0]; s.State != upstream.Healthy || s.Why != "" {
 		t.Errorf("after the return: %+v", s)
 	}
 }

@@ -38,13 +38,17 @@ type Dialer func(BackendConfig, TimeoutsConfig) (message.RoundTripper, error)
 
 // Config describes the pool of one service.
 type Config struct {
-	Backends  []BackendConfig
-	Balance   string // how a backend is chosen; "": p2c
+	Backends  []BackendConfig // the first ones; [Pool.Update] changes them
+	Balance   string          // how a backend is chosen; "": p2c
 	Health    HealthConfig
 	Timeouts  TimeoutsConfig
 	Queue     QueueConfig
 	Retry     RetryConfig
 	SlowStart *time.Duration // nil: DefaultSlowStart
+
+	// Discovered says that the backends come with the first Update: before it nobody
+	// can say whether this geo can serve.
+	Discovered bool
 
 	// Keep reports whether an answer is for the caller whatever its status: it is
 	// never dropped for another backend's. nil: none is.
@@ -86,6 +90,7 @@ type Pool struct {
 	mu      sync.Mutex // guards what follows
 	members []*backend // in the order given
 	left    []*backend // no longer members; they finish what is under way
+	waiting bool       // for the first Update
 	serving time.Time  // since when somebody has been taking requests without a break; zero: nobody does
 }
 
@@ -125,7 +130,8 @@ func New(service string, cfg Config, log *slog.Logger) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("retry: %w", err)
 	}
-	if err := p.Update(cfg.Backends); err != nil {
+	p.waiting = cfg.Discovered
+	if err := p.update(cfg.Backends); err != nil {
 		return nil, err
 	}
 	p.changed = make(chan struct{}, 1)
@@ -230,7 +236,8 @@ func (p *Pool) Healthy() int { return int(p.healthy.Load()) }
 // Total returns how many backends there are.
 func (p *Pool) Total() int { return int(p.total.Load()) }
 
-// Reported reports whether every backend has had its first verdict.
+// Reported reports whether it is known which backends there are, and every one has
+// had its first verdict.
 func (p *Pool) Reported() bool { return p.pending.Load() == 0 }
 
 // Desperate reports whether fewer than half of the backends take requests, so
