@@ -167,6 +167,7 @@ func checkBackendURL(s string) error {
 // ruleHealth: a check can succeed.
 func ruleHealth(c *check) {
 	for i, s := range c.cfg.Services {
+		c.grpcBackends(i, s)
 		h := s.Health.HTTP
 		if h == nil {
 			continue
@@ -185,6 +186,15 @@ func ruleHealth(c *check) {
 		}
 		if h.Timeout != nil && *h.Timeout == 0 {
 			c.error(at+".timeout", "bad-interval", "a timeout of 0s lets no check succeed")
+		}
+	}
+}
+
+// grpcBackends: gRPC is spoken over HTTP/2.
+func (c *check) grpcBackends(i int, s proxy.ServiceConfig) {
+	for j, b := range s.Backends {
+		if s.Health.GRPC != nil && !strings.HasPrefix(b.URL, "h2c:") {
+			c.errorf(fmt.Sprintf("services[%d].backends[%d].url", i, j), "bad-url", "%q: health.grpc needs h2c://", b.URL)
 		}
 	}
 }

@@ -58,6 +58,8 @@ func TestRules(t *testing.T) {
 			"soft limit above the hard one", "services: [{name: shop, hosts: ['*'], backends: [{name: a, url: 'http://127.0.0.1:3000', limit: {soft: 2, hard: 1}}]}]\n",
 			[]string{`error: services[0].backends[0].limit: soft (2) is above hard (1), so it would never matter`},
 		},
+		{"gRPC check over HTTP/1", service + ", health: {grpc: {}}}]\n", []string{`error: services[0].backends[0].url: "http://127.0.0.1:3000": health.grpc needs h2c://`}},
+		{"two sources of backends", service + ", discover: {file: /a, dns: 'b:1'}}]\n", []string{`error: services[0].discover: want one of file, dns_srv and dns`}},
 		{"queue without a wait", service + ", queue: {wait: 0s}}]\n", []string{`error: services[0].queue: wait: must be above 0; length: 0 is no queue`}},
 		{
 			"backend like the fleet's", "node: {backends: {shop: [{name: a, url: 'http://127.0.0.1:1'}]}}\n",

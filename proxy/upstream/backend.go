@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"math"
 	"net"
 	"net/url"
@@ -45,6 +46,9 @@ func newBackend(c BackendConfig, cfg Config) (*backend, error) {
 	u, err := c.parse()
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Health.GRPC != nil && u.Scheme != schemeH2C {
+		return nil, fmt.Errorf("url: %q: a gRPC check needs h2c://", c.URL)
 	}
 	client, err := cfg.Dial(c, cfg.Timeouts)
 	if err != nil {

@@ -22,7 +22,7 @@ type checker interface {
 // watch checks b until ctx ends: at once, then every interval with a jitter of
 // a tenth, and whenever a request could not reach it.
 func (p *Pool) watch(ctx context.Context, b *backend) {
-	h := p.cfg.Health
+	pace := p.cfg.Health.pace()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -32,15 +32,14 @@ func (p *Pool) watch(ctx context.Context, b *backend) {
 		case <-timer.C:
 		case <-b.wake:
 		}
-		p.checkOnce(ctx, b)
-		timer.Reset(jitter(h.interval()))
+		p.checkOnce(ctx, b, pace)
+		timer.Reset(jitter(pace.interval))
 	}
 }
 
 // checkOnce runs one check and files its verdict.
-func (p *Pool) checkOnce(ctx context.Context, b *backend) {
-	h := p.cfg.Health
-	bounded, cancel := context.WithTimeout(ctx, h.timeout())
+func (p *Pool) checkOnce(ctx context.Context, b *backend, pace pace) {
+	bounded, cancel := context.WithTimeout(ctx, pace.timeout)
 	defer cancel()
 	err := b.check.check(bounded)
 	if ctx.Err() != nil {
@@ -48,9 +47,9 @@ func (p *Pool) checkOnce(ctx context.Context, b *backend) {
 	}
 	var changed bool
 	if err == nil {
-		changed = b.health.good(time.Now(), h.rise())
+		changed = b.health.good(time.Now(), pace.rise)
 	} else {
-		changed = b.health.bad(time.Now(), h.fall(), err)
+		changed = b.health.bad(time.Now(), pace.fall, err)
 	}
 	if !changed {
 		return
@@ -70,6 +69,9 @@ func jitter(d time.Duration) time.Duration {
 }
 
 func newChecker(u *url.URL, h HealthConfig, dial dialer) checker {
+	if h.GRPC != nil {
+		return newGRPCCheck(u, *h.GRPC, dial)
+	}
 	if h.HTTP == nil {
 		return tcpCheck{hostPort(u), dial}
 	}

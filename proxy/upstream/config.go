@@ -32,6 +32,7 @@ type QueueConfig struct {
 // HealthConfig says how a backend is judged.
 type HealthConfig struct {
 	HTTP    *HTTPCheckConfig `json:"http,omitempty" yaml:"http"`       // absent: a TCP connect every interval
+	GRPC    *GRPCCheckConfig `json:"grpc,omitempty" yaml:"grpc"`       // the gRPC health protocol, of backends at h2c; in place of http
 	Passive *PassiveConfig   `json:"passive,omitempty" yaml:"passive"` // what requests meet counts, too; {} takes the defaults; absent: only whether they can connect
 }
 
@@ -65,6 +66,15 @@ type RetryConfig struct {
 type HTTPCheckConfig struct {
 	Path     string         `json:"path,omitempty" yaml:"path"`                        // what is asked for; default "/"
 	Expect   []int          `json:"expect,omitempty" yaml:"expect"`                    // statuses that count as healthy; default [200]
+	Interval *time.Duration `json:"interval,omitempty" yaml:"interval"`                // between two checks; default 2s
+	Timeout  *time.Duration `json:"timeout,omitempty" yaml:"timeout"`                  // for a whole answer; default 1s
+	Rise     int            `json:"rise,omitempty" yaml:"rise" jsonschema:"minimum=1"` // good answers in a row until healthy; default 2
+	Fall     int            `json:"fall,omitempty" yaml:"fall" jsonschema:"minimum=1"` // bad ones until unhealthy; default 3
+}
+
+// GRPCCheckConfig is an active check by grpc.health.v1.Health/Check.
+type GRPCCheckConfig struct {
+	Service  string         `json:"service,omitempty" yaml:"service"`                  // that is asked about; default "", the whole server
 	Interval *time.Duration `json:"interval,omitempty" yaml:"interval"`                // between two checks; default 2s
 	Timeout  *time.Duration `json:"timeout,omitempty" yaml:"timeout"`                  // for a whole answer; default 1s
 	Rise     int            `json:"rise,omitempty" yaml:"rise" jsonschema:"minimum=1"` // good answers in a row until healthy; default 2

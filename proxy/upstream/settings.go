@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -104,7 +105,25 @@ func (c BackendConfig) parse() (*url.URL, error) {
 }
 
 // Validate reports every problem in c.
+func (c GRPCCheckConfig) Validate() error {
+	var errs []error
+	if c.Interval != nil && *c.Interval <= 0 || c.Timeout != nil && *c.Timeout <= 0 {
+		errs = append(errs, errors.New("interval and timeout: must be above 0"))
+	}
+	if c.Rise < 0 || c.Fall < 0 {
+		errs = append(errs, errors.New("rise and fall: must be 1 or more"))
+	}
+	if len(c.Service) > maxService {
+		errs = append(errs, fmt.Errorf("service: is longer than %d bytes", maxService))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate reports every problem in c.
 func (c HealthConfig) Validate() error {
+	if c.HTTP != nil && c.GRPC != nil {
+		return errors.New("http and grpc exclude each other")
+	}
 	if c.HTTP == nil {
 		return nil
 	}
@@ -210,32 +229,22 @@ func (c TimeoutsConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (c HealthConfig) interval() time.Duration {
-	if c.HTTP == nil {
-		return DefaultInterval
-	}
-	return or(c.HTTP.Interval, DefaultInterval)
+// A pace is how often a backend is checked, and how many checks make a verdict.
+type pace struct {
+	interval, timeout time.Duration
+	rise, fall        int
 }
 
-func (c HealthConfig) timeout() time.Duration {
-	if c.HTTP == nil {
-		return DefaultCheckTimeout
+func (c HealthConfig) pace() pace {
+	var interval, timeout *time.Duration
+	var rise, fall int
+	switch {
+	case c.GRPC != nil:
+		interval, timeout, rise, fall = c.GRPC.Interval, c.GRPC.Timeout, c.GRPC.Rise, c.GRPC.Fall
+	case c.HTTP != nil:
+		interval, timeout, rise, fall = c.HTTP.Interval, c.HTTP.Timeout, c.HTTP.Rise, c.HTTP.Fall
 	}
-	return or(c.HTTP.Timeout, DefaultCheckTimeout)
-}
-
-func (c HealthConfig) rise() int {
-	if c.HTTP == nil || c.HTTP.Rise == 0 {
-		return DefaultRise
-	}
-	return c.HTTP.Rise
-}
-
-func (c HealthConfig) fall() int {
-	if c.HTTP == nil || c.HTTP.Fall == 0 {
-		return DefaultFall
-	}
-	return c.HTTP.Fall
+	return pace{or(interval, DefaultInterval), or(timeout, DefaultCheckTimeout), cmp.Or(rise, DefaultRise), cmp.Or(fall, DefaultFall)}
 }
 
 func (c TimeoutsConfig) connect() time.Duration { return or(c.Connect, DefaultConnect) }
