@@ -57,12 +57,13 @@ func Start(ctx context.Context, binary, dir, services string) (*Edge, error) {
 	if err := lab.IssueSite(dir, netip.MustParseAddr("127.0.0.1")); err != nil {
 		return nil, err
 	}
-	e := &Edge{Dir: dir, CA: filepath.Join(dir, "ca.crt"), log: newLog(), exited: make(chan struct{})}
-	for _, addr := range []*netip.AddrPort{&e.Plain, &e.H2C, &e.TLS} {
-		var err error
-		if *addr, err = FreePort(ctx); err != nil {
-			return nil, err
-		}
+	ports, err := FreePorts(ctx, 3)
+	if err != nil {
+		return nil, err
+	}
+	e := &Edge{
+		Dir: dir, CA: filepath.Join(dir, "ca.crt"), Plain: ports[0], H2C: ports[1], TLS: ports[2],
+		log: newLog(), exited: make(chan struct{}),
 	}
 	conf := filepath.Join(dir, "edged.yaml")
 	text := fmt.Sprintf(`version: 1

@@ -49,8 +49,8 @@ func runAll(m *testing.M) int {
 	defer serving.Wait()
 	defer cancel()
 	serving.Go(func() {
-		wrong := func(what string) { panic(what) } // the handler's: its client sees no answer
-		if err := interop.Serve(ctx, l, wrong); err != nil {
+		app := interop.App(func(what string) { panic(what) }) // the handler's: its client sees no answer
+		if err := interop.Serve(ctx, l, pages(app)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	})

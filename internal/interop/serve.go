@@ -3,7 +3,6 @@ package interop
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -11,13 +10,13 @@ import (
 	"time"
 )
 
-// Serve answers HTTP/1.1 and HTTP/2 without TLS by [App] until ctx ends.
-func Serve(ctx context.Context, l net.Listener, wrong func(what string)) error {
+// Serve answers HTTP/1.1 and HTTP/2 without TLS until ctx ends.
+func Serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	srv := &http.Server{
-		Handler: App(wrong), Protocols: &protocols, ReadHeaderTimeout: time.Minute,
+		Handler: handler, Protocols: &protocols, ReadHeaderTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
@@ -28,21 +27,26 @@ func Serve(ctx context.Context, l net.Listener, wrong func(what string)) error {
 	return nil
 }
 
-// FreePort returns an address on 127.0.0.1 whose port neither TCP nor UDP uses
-// at this moment.
-func FreePort(ctx context.Context) (netip.AddrPort, error) {
+// FreePorts returns n addresses on 127.0.0.1 whose ports neither TCP nor UDP
+// uses at this moment.
+func FreePorts(ctx context.Context, n int) ([]netip.AddrPort, error) {
 	var lc net.ListenConfig
-	for range 20 {
+	var found []netip.AddrPort
+	for range 20 + n {
 		l, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
 		if err != nil {
-			return netip.AddrPort{}, err
+			return nil, err
 		}
+		defer func() { _ = l.Close() }() // not before all are found: no port comes twice
 		addr := l.Addr().(*net.TCPAddr).AddrPort()
 		u, err := lc.ListenPacket(ctx, "udp4", addr.String())
-		_ = l.Close()
-		if err == nil {
-			return addr, u.Close()
+		if err != nil {
+			continue
+		}
+		_ = u.Close()
+		if found = append(found, addr); len(found) == n {
+			return found, nil
 		}
 	}
-	return netip.AddrPort{}, fmt.Errorf("no port of 20 is free for UDP")
+	return nil, errors.New("too few ports are free for TCP and UDP")
 }

@@ -34,7 +34,7 @@ func serveBackend(ctx context.Context, addr string) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	return interop.Serve(ctx, l, func(what string) { log.Error(wrongMark, "what", what) })
+	return interop.Serve(ctx, l, interop.App(func(what string) { log.Error(wrongMark, "what", what) }))
 }
 
 // Backends are processes, each at an address that it keeps.
@@ -47,12 +47,11 @@ type backends struct {
 
 func startBackends(ctx context.Context) (*backends, error) {
 	b := &backends{processes: make([]*exec.Cmd, backendsN)}
+	var err error
+	if b.addrs, err = interop.FreePorts(ctx, backendsN); err != nil {
+		return b, err
+	}
 	for i := range backendsN {
-		addr, err := interop.FreePort(ctx)
-		if err != nil {
-			return b, err
-		}
-		b.addrs = append(b.addrs, addr)
 		if err := b.start(ctx, i); err != nil {
 			return b, err
 		}
