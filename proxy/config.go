@@ -33,6 +33,7 @@ type TLSConfig struct {
 	MinVersion   string   `json:"min_version,omitempty" yaml:"min_version" jsonschema:"enum=1.2,enum=1.3"`                   // oldest TLS version accepted; default "1.2"
 	UnknownNames string   `json:"unknown_names,omitempty" yaml:"unknown_names" jsonschema:"enum=default,enum=refuse"`        // clients that ask for a name that no certificate has, or for none: default = they get the first certificate; refuse = the handshake fails; default "default"
 	ClientAuth   string   `json:"client_auth,omitempty" yaml:"client_auth" jsonschema:"enum=none,enum=request,enum=require"` // client certificates: request = one that is shown must be signed by client_ca; require = the same, and without one the handshake fails. Backends get it in Client-Cert (RFC 9440); default none
+	EarlyData    bool     `json:"early_data,omitempty" yaml:"early_data"`                                                    // take GET, HEAD and OPTIONS over HTTP/3 before the handshake ends (0-RTT): somebody else may send them again. Backends see Early-Data (RFC 8470), and must know it or not mind; default false
 	ClientCA     []string `json:"client_ca,omitempty" yaml:"client_ca"`                                                      // PEM files of the CAs whose client certificates count; watched
 }
 

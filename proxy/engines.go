@@ -58,7 +58,7 @@ func (l *listener) newEngines() engines {
 		e.h2 = h2.NewServer(c, handler, l.log)
 	}
 	if l.has(protoH3) {
-		c := h3.Config{TLS: l.quic, StatelessResetKey: l.proxy.setup.ResetKey, Refused: l.refusedBy(protoH3)}
+		c := h3.Config{TLS: l.quic, StatelessResetKey: l.proxy.setup.ResetKey, Refused: l.refusedBy(protoH3), EarlyData: l.cfg.TLS.EarlyData}
 		if limits.Header != nil {
 			c.Header = *limits.Header
 		}

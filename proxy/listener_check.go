@@ -14,6 +14,8 @@ func (c ListenerConfig) takesProxy() bool {
 // Validate reports every problem in c, but for those of its parts.
 func (c ListenerConfig) Validate() error {
 	switch {
+	case c.TLS != nil && c.TLS.EarlyData && !slices.Contains(c.Protocols, protoH3):
+		return errors.New("tls.early_data: only h3 takes requests before the handshake ends, and protocols has none")
 	case c.ProxyProtocol == "" || c.ProxyProtocol == proxyOff:
 		return nil
 	case !c.takesProxy():

@@ -13,7 +13,14 @@ import (
 // flush sends what was gathered. It fails with errClientGone.
 func (st *stream) flush() error {
 	st.out.quic = st.quic
-	if err := st.out.flush(); err != nil {
+	if st.conn.crew != nil {
+		st.out.pace = st.conn.cfg.SlowAfter
+	}
+	err := st.out.flush()
+	if isTimeout(err) {
+		st.conn.refused(st.status, RuleSlowReader)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", errClientGone, err)
 	}
 	return nil
@@ -44,6 +51,7 @@ func (st *stream) close() error {
 // answer sends res whole. After an error the stream must be reset.
 func (st *stream) answer(res *message.Response) error {
 	s := section{status: res.Status, header: res.Header, date: st.conn.clock.Now()}
+	st.status = res.Status
 	length := res.Length
 	if res.Body == nil {
 		length = max(length, 0)

@@ -70,6 +70,7 @@ func TestShutdownCutsOff(t *testing.T) {
 
 // A client that ignores GOAWAY is closed after a while without requests.
 func TestShutdownClosesIdle(t *testing.T) {
+	t.Parallel()
 	server, clientTLS := enginetest.TLS(t)
 	s := h3.NewServer(h3.Config{TLS: server}, ok, enginetest.Log(t))
 	addr := serve(t, s).LocalAddr()

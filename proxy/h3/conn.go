@@ -64,7 +64,7 @@ func (c *Conn) ServeUniStream(u *quic.ReceiveStream) {
 // end ends the connection of a client that broke one of its rules.
 func (c *Conn) end(err error) {
 	c.log.Debug("connection ended", "peer", c.quic.RemoteAddr(), "err", err)
-	c.refused(0, ruleOf(err))
+	c.refusedFor(err)
 	c.fail(err)
 }
 
@@ -190,15 +190,21 @@ func (c *Conn) stopIdle() {
 	c.idle.Stop()
 }
 
+// lookIdle ends the connection if it is idle; as Shutdown does, because a request may
+// be on its way.
 func (c *Conn) lookIdle() {
-	if c.isIdle() {
+	idle, told := c.isIdle()
+	switch {
+	case idle && told:
 		c.close()
+	case idle:
+		c.leave()
 	}
 }
 
-// isIdle reports whether the connection has had no stream for long enough, else it
-// has the timer look again.
-func (c *Conn) isIdle() bool {
+// isIdle reports whether the connection has had no stream for long enough, and
+// whether the client knows that it ends. Else it has the timer look again.
+func (c *Conn) isIdle() (idle, told bool) {
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
 	allowed := c.cfg.Idle
@@ -211,9 +217,9 @@ func (c *Conn) isIdle() bool {
 	case rest > 0:
 		c.idle.Reset(rest)
 	default:
-		return true
+		return true, c.refusing
 	}
-	return false
+	return false, c.refusing
 }
 
 // announceEnd tells the client that the connection will end (RFC 9114 section 5.2).

@@ -43,6 +43,7 @@ const (
 	DefaultFields        = 100
 	DefaultIdle          = 75 * time.Second
 	DefaultHeaderTimeout = 10 * time.Second
+	DefaultSlowAfter     = 5 * time.Second
 	DefaultStreams       = 250
 )
 
@@ -52,6 +53,10 @@ const ALPN = "h3"
 // stopGrace is how long a stopping server takes new streams: those that a client
 // has sent before it heard that it should not (section 5.2).
 const stopGrace = time.Second
+
+// silence is how much longer than without a request a connection may be without a
+// packet: first its client is told that it ends.
+const silence = 5 * time.Second
 
 // connectionIDLen is the same in every geo: a reset token is made from as many bytes
 // as its maker takes for the ID.
@@ -72,8 +77,9 @@ type Config struct {
 	StatelessResetKey *[32]byte     // nil: clients of lost connections are not told
 	Header            message.Size  // of a request's header section (SETTINGS_MAX_FIELD_SECTION_SIZE); more is answered with 431
 	Fields            int           // of a request's header section; more are answered with 431
-	Idle              time.Duration // of a connection: without a request, and without a packet
+	Idle              time.Duration // of a connection without a request
 	HeaderTimeout     time.Duration // for the handshake, and for a request's header section
+	SlowAfter         time.Duration // that a Server's client may be waited for, for content or to take an answer, before it has to keep 240 B/s
 	Streams           int           // requests at once on one connection
 
 	// EarlyData takes requests before the handshake ends (0-RTT), which somebody
@@ -82,7 +88,7 @@ type Config struct {
 	EarlyData bool
 
 	// Refused is told of requests and connections that were ended because the client
-	// broke a rule; status is that of the answer, 0 for none. It is called by several
+	// broke a rule; status is what would have been the answer, had there been one. It is called by several
 	// goroutines. nil: nobody is told.
 	Refused func(peer netip.AddrPort, status int, rule string)
 
@@ -98,7 +104,7 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.Header, c.Fields = cmp.Or(c.Header, DefaultHeader), cmp.Or(c.Fields, DefaultFields)
 	c.Idle, c.HeaderTimeout = cmp.Or(c.Idle, DefaultIdle), cmp.Or(c.HeaderTimeout, DefaultHeaderTimeout)
-	c.Streams = cmp.Or(c.Streams, DefaultStreams)
+	c.SlowAfter, c.Streams = cmp.Or(c.SlowAfter, DefaultSlowAfter), cmp.Or(c.Streams, DefaultStreams)
 	return c
 }
 
@@ -150,7 +156,7 @@ func (s *Server) Serve(pc net.PacketConn) error {
 	secure.NextProtos = []string{ALPN}
 	listener, err := transport.ListenEarly(secure, &quic.Config{
 		HandshakeIdleTimeout:           s.cfg.HeaderTimeout / 2, // quic-go allows twice as much in all
-		MaxIdleTimeout:                 s.cfg.Idle,
+		MaxIdleTimeout:                 s.cfg.Idle + silence,
 		MaxIncomingStreams:             int64(s.cfg.Streams),
 		MaxIncomingUniStreams:          uniStreams,
 		RequireStreamCreditRelease:     true, // so that a request counts until its answerer is through with it

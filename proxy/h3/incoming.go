@@ -22,6 +22,7 @@ type incoming struct {
 	most       int            // fields of one
 	fromClient bool
 
+	begun    bool   // a field section has come, or a part of it
 	ahead    bool   // kind is of a frame that nobody has taken yet
 	kind     uint64 // of that frame
 	skipping bool   // what is left of the frame is passed over
@@ -89,6 +90,7 @@ func (m *incoming) head(f *fields, a *message.Arena) error {
 	case kind == frameData:
 		return connError{frameUnexpected, "DATA before HEADERS"}
 	}
+	m.begun = true
 	return m.fields(f, a)
 }
 
@@ -122,7 +124,7 @@ func (m *incoming) fields(f *fields, a *message.Arena) error {
 // known by then; the trailer section has been read before.
 func (m *incoming) content(p []byte) (int, error) {
 	for {
-		if m.left > 0 {
+		if m.isContent() {
 			n, err := m.read(p)
 			m.received += int64(n)
 			switch {
@@ -143,11 +145,17 @@ func (m *incoming) content(p []byte) (int, error) {
 	}
 }
 
+// isContent reports whether what is left of the frame is content.
+func (m *incoming) isContent() bool { return m.left > 0 && !m.ahead && !m.skipping }
+
+// here reports whether content gives something without reading from the stream.
+func (m *incoming) here() bool { return m.isContent() && m.r < m.w }
+
 var errContentLength = streamError{messageError, "the content is not as long as content-length says"}
 
 // advance reads up to the next frame with content.
 func (m *incoming) advance() error {
-	kind, err := m.frame()
+	err := m.peek()
 	switch {
 	case errors.Is(err, io.EOF):
 		return m.ended()
@@ -155,16 +163,17 @@ func (m *incoming) advance() error {
 		return err
 	case m.trailed:
 		return connError{frameUnexpected, "a frame behind the trailer section"}
-	case kind == frameHeaders:
+	case m.kind == frameHeaders:
 		return m.trailers()
-	case m.left == 0:
+	}
+	m.ahead = false
+	if m.left == 0 {
 		return m.idled()
 	}
 	return nil
 }
 
 func (m *incoming) trailers() error {
-	m.trailed = true
 	var f fields
 	// Whoever reads content has no part in the exchange's arena.
 	err := m.fields(&f, nil)
@@ -174,6 +183,7 @@ func (m *incoming) trailers() error {
 	if err != nil {
 		return err
 	}
+	m.ahead, m.trailed = false, true
 	if m.trailer, err = f.trailers(); err != nil {
 		return streamError{messageError, err.Error()}
 	}

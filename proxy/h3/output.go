@@ -1,6 +1,7 @@
 package h3
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -29,8 +30,9 @@ type output struct {
 	quic    *quic.Stream
 	block   *[blockSize]byte // what b is made of, unless it has grown
 	b       []byte
-	started bool // something was written
-	sent    bool // a byte of it, as far as anybody knows
+	pace    time.Duration // in which at least minRate has to be taken; 0: nobody hurries
+	started bool          // something was written
+	sent    bool          // a byte of it, as far as anybody knows
 }
 
 // A section is a field section to be written.
@@ -177,14 +179,20 @@ func (o *output) flush() error {
 	if len(o.b) == 0 {
 		return nil
 	}
-	if o.started || len(o.b) > unstalled {
-		_ = o.quic.SetWriteDeadline(time.Now().Add(stallTimeout))
-	}
-	o.started = true
-	n, err := o.quic.Write(o.b)
-	o.sent = o.sent || n > 0
+	p := o.b
 	o.b = o.block[:0]
-	return err
+	paced := o.started || len(p) > unstalled
+	o.started = true
+	for {
+		if paced {
+			_ = o.quic.SetWriteDeadline(time.Now().Add(cmp.Or(o.pace, stallTimeout)))
+		}
+		n, err := o.quic.Write(p)
+		o.sent = o.sent || n > 0
+		if p = p[n:]; !isTimeout(err) || o.pace == 0 || atRate(int64(n)) < o.pace {
+			return err
+		}
+	}
 }
 
 // chunk adds a DATA frame of what read gives, unless that is nothing. It returns how

@@ -24,6 +24,7 @@ type reader struct {
 	pool *[readSize]byte // what buf is, if it is one of readBuffers
 	r, w int             // what is in buf
 	left uint64          // of the frame's payload
+	long []byte          // what payload has of one that does not fit
 	end  error           // what src ended with
 }
 
@@ -137,10 +138,10 @@ func (r *reader) truncated(err error) error {
 	return err
 }
 
-// payload reads the frame's whole payload. The bytes are valid until the next
-// call of a method.
+// payload reads the frame's whole payload. The bytes are valid until the next call of
+// a method. It may be called again after a read deadline has passed.
 func (r *reader) payload() ([]byte, error) {
-	if r.left <= uint64(len(r.buf)) {
+	if r.long == nil && r.left <= uint64(len(r.buf)) {
 		for uint64(r.w-r.r) < r.left {
 			if err := r.fill(); err != nil {
 				return nil, r.truncated(err)
@@ -151,17 +152,22 @@ func (r *reader) payload() ([]byte, error) {
 		r.left = 0
 		return b, nil
 	}
-	b := make([]byte, 0, min(r.left, 2*readSize)) // grows with what comes, not with what is said
+	b := r.long
+	if b == nil {
+		b = make([]byte, 0, min(r.left, 2*readSize)) // it grows with what comes, not with what is said
+	}
 	for r.left > 0 {
 		if len(b) == cap(b) {
 			b = append(b, 0)[:len(b)]
 		}
 		n, err := r.read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
 		if err != nil {
+			r.long = b
 			return nil, err
 		}
-		b = b[:len(b)+n]
 	}
+	r.long = nil
 	return b, nil
 }
 

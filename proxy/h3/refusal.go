@@ -1,32 +1,36 @@
 package h3
 
-import "errors"
+import (
+	"errors"
+	"net/http"
+)
 
 // Rules that a client can break, as Config.Refused names them.
 const (
-	RuleFraming    = "framing"     // frames, streams and settings (RFC 9114 sections 6 and 7), content-length
-	RuleField      = "field"       // a field section's form (RFC 9114 section 4, RFC 9204)
-	RuleHeaderSize = "header_size" // of the header section
-	RuleSlowHeader = "slow_header" // Config.HeaderTimeout
-	RuleSlowBody   = "slow_body"   // content that comes slower than 240 bytes a second
-	RuleFlood      = "flood"       // too much that asks for nothing, or streams that came to nothing
-	RuleEarlyData  = "early_data"  // a request that is not safe, before a handshake that never ended
+	RuleProtocol    = "protocol"     // of frames, streams and settings (RFC 9114 sections 6 and 7)
+	RuleField       = "field"        // a field section's form, or what it says (RFC 9114 section 4, RFC 9204)
+	RuleHeaderSize  = "header_size"  // of the header section
+	RuleSlowHeader  = "slow_header"  // Config.HeaderTimeout
+	RuleSlowContent = "slow_content" // Config.SlowAfter
+	RuleSlowReader  = "slow_reader"  // likewise; the status is that of the answer that was cut off
+	RuleFlood       = "flood"        // too much that asks for nothing, or streams that came to nothing
+	RuleEarlyData   = "early_data"   // a request that is not safe, before a handshake that never ended
 )
 
-// ruleOf says which rule an error is about.
-func ruleOf(err error) string {
-	var c code
+// refusedFor tells of the rule that err, a connError or a streamError, is about.
+func (c *Conn) refusedFor(err error) {
+	var why code
 	if bad, ok := errors.AsType[connError](err); ok {
-		c = bad.code
+		why = bad.code
 	} else if bad, ok := errors.AsType[streamError](err); ok {
-		c = bad.code
+		why = bad.code
 	}
-	switch c {
+	switch why {
 	case excessiveLoad:
-		return RuleFlood
+		c.refused(http.StatusTooManyRequests, RuleFlood)
 	case messageError, decompressionFailed, encoderStreamError, decoderStreamError:
-		return RuleField
+		c.refused(http.StatusBadRequest, RuleField)
 	default:
-		return RuleFraming
+		c.refused(http.StatusBadRequest, RuleProtocol)
 	}
 }

@@ -69,6 +69,7 @@ func copyPackets(c *net.UDPConn, to func([]byte, *net.UDPAddr)) {
 // A client whose geo has died learns it from the next geo, when both have the
 // same stateless reset key; else it waits in vain.
 func TestStatelessReset(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		nextKey [32]byte
@@ -78,6 +79,7 @@ func TestStatelessReset(t *testing.T) {
 		{"other key", [32]byte{2}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			server, clientTLS := enginetest.TLS(t)
 			ok := message.RoundTripFunc(func(context.Context, *message.Request) (*message.Response, error) {
 				return enginetest.Text(200, "ok"), nil

@@ -47,6 +47,7 @@ type stream struct {
 	trailer func() message.Header
 
 	nothing bool // for its client's doing it came to nothing
+	status  int  // of the answer
 	ready   bool // the answer is whole, and waits in out
 	whole   bool // the answer was sent, with its end
 
@@ -176,7 +177,7 @@ func (st *stream) refuse(err error) {
 	}
 	if bad, ok := errors.AsType[streamError](err); ok {
 		c.log.Debug("stream ended", "peer", c.peer(), "err", bad)
-		c.refused(0, ruleOf(bad))
+		c.refusedFor(bad)
 		st.reset(bad.code)
 		return
 	}

@@ -33,7 +33,6 @@ type try struct {
 	res     message.Response
 
 	wrote    bool // a byte, as far as anybody knows
-	answered bool // an answer's header section has come
 	finished sync.Once
 
 	mu    sync.Mutex
@@ -117,7 +116,6 @@ func (t *try) answer() (*message.Response, error) {
 		if err := t.in.head(&t.fields, nil); err != nil {
 			return nil, err
 		}
-		t.answered = true
 		h, err := t.fields.response(res)
 		if err != nil {
 			return nil, streamError{messageError, err.Error()}
@@ -201,7 +199,7 @@ func (t *try) failed(err error) error {
 	case errors.Is(err, errUnprocessed):
 	case why == nil && isRejected(err):
 		err = fmt.Errorf("%w: %w", errUnprocessed, err)
-	case t.answered:
+	case t.in.begun:
 		sent = message.Answered
 	case t.wrote:
 		sent = message.MaybeExecuted
