@@ -278,9 +278,8 @@ func (c *conn) exchange(h *head, arena *message.Arena) bool {
 		defer src.end()
 		req.Body = message.NewBody(src, h.frame.length, keptBody, src.trailer)
 		defer req.Body.Close() //nolint:errcheck // it ends reads
-	} else {
-		c.watch.start(req.Received)
 	}
+	c.watch.start(req.Received, src)
 	res, err := c.server.handler.RoundTrip(life, req)
 	answered = true
 	a.endInterim()

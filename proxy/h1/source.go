@@ -102,9 +102,7 @@ func (s *source) ended(began time.Time, n int, err error) error {
 	s.got += int64(n)
 	over := errors.Is(err, io.EOF)
 	switch {
-	case s.closed || err == nil || s.complete:
-	case over: // the watch begins while the exchange still waits for this read
-		s.conn.watch.start(time.Now())
+	case s.closed || err == nil || s.complete || over:
 	case s.interrupted && errors.Is(err, os.ErrDeadlineExceeded):
 		s.interrupted, err = false, message.ErrInterrupted
 	case s.slow:
@@ -152,6 +150,16 @@ func (s *source) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.complete
+}
+
+// read returns how many bytes were read; 0 if there is no content.
+func (s *source) read() int64 {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got
 }
 
 // late reports whether the content came too slowly.

@@ -197,7 +197,7 @@ func (t *try) answer() (*message.Response, error) {
 			continue
 		}
 		if t.upload != nil {
-			t.upload.settle()
+			t.upload.settle(res.Status)
 		}
 		t.conn.deadline(time.Time{})
 		// HTTP/1.0 keeps connections by private agreement only (RFC 9112 section 9.3),

@@ -25,7 +25,7 @@ type upload struct {
 	done    chan struct{} // closed when run has ended; nil: it was not needed
 
 	mu      sync.Mutex
-	invited bool  // a 100 has come
+	invited bool  // a 100 has come, or an answer that does without
 	last    bool  // what is being written is the end
 	sent    bool  // all of it
 	settled bool  // there is an answer: how long it takes is no matter any more
@@ -111,7 +111,7 @@ func (u *upload) wake() {
 }
 
 // awaited waits for a 100, and reports whether the content is wanted: it is not
-// when a final answer has come instead (RFC 9110 section 10.1.1).
+// when the request was refused instead (RFC 9110 section 10.1.1).
 func (u *upload) awaited() bool {
 	if u.expects {
 		late := time.NewTimer(continueTimeout)
@@ -225,10 +225,12 @@ func (u *upload) finish() {
 	u.last = true
 }
 
-// settle takes note that there is a final answer.
-func (u *upload) settle() {
+// settle takes note that there is a final answer. One that refuses nothing may
+// need the content to go on.
+func (u *upload) settle(status int) {
 	u.mu.Lock()
 	u.settled = true
+	u.invited = u.invited || status < 400
 	u.mu.Unlock()
 	u.wake()
 }

@@ -83,6 +83,7 @@ func TestExpect(t *testing.T) {
 		{"100", "HTTP/1.1 100 Continue\r\n\r\n", okAnswer, "200 ok", true},
 		{"another one first", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", okAnswer, "200 ok", true},
 		{"silence", "", okAnswer, "200 ok", true},
+		{"an answer that goes on with the content", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "ok", "200 ok", true},
 		{"refused", "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n", "", "417", false},
 		{"refused at length", "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", "", "403 no", false},
 	} {

@@ -188,6 +188,35 @@ func TestVanishWhileAnswered(t *testing.T) {
 	}
 }
 
+// A client whose content nobody reads is missed when it goes.
+func TestVanishUnread(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
+			t.Parallel()
+			arrived, gone := make(chan struct{}), make(chan struct{})
+			handler := message.RoundTripFunc(func(ctx context.Context, _ *message.Request) (*message.Response, error) {
+				close(arrived)
+				<-ctx.Done()
+				close(gone)
+				return nil, context.Cause(ctx)
+			})
+			_, dial := secured(t, handler)
+			if !secure {
+				_, addr := start(t, h1.Config{}, handler)
+				dial = func() (net.Conn, error) { return net.Dial("tcp", addr) }
+			}
+			c, err := dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprint(c, post("Content-Length: 9\r\n", "ab"))
+			enginetest.Within(t, "the request", arrived)
+			_ = c.Close()
+			enginetest.Within(t, "its end", gone)
+		})
+	}
+}
+
 // A handler that heeds no context, and one that panics, end with their
 // connection, and others go on.
 func TestVanishingHandlers(t *testing.T) {

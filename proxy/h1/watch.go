@@ -18,13 +18,14 @@ const (
 	halfCloseTime = 3 * time.Second
 )
 
-// A watch notices when a client goes away while nothing of it is to be read.
+// A watch notices when a client goes away while nobody reads from it.
 type watch struct {
 	conn *conn
 
 	mu      sync.Mutex
 	life    *message.Life // of the exchange that is watched; nil: none is
-	since   time.Time     // that it is watched; zero: its content comes first
+	since   time.Time     // that it is watched
+	content *source       // of its request; nil: none
 	timer   *time.Timer   // looks whether it is time for the lookout
 	armed   bool          // timer runs; it may have been set for an earlier exchange
 	looking bool          // the lookout has the connection
@@ -35,7 +36,7 @@ type watch struct {
 // begin takes note of the exchange that is to be watched.
 func (w *watch) begin(life *message.Life) {
 	w.mu.Lock()
-	w.life, w.since = life, time.Time{}
+	w.life, w.since, w.content = life, time.Time{}, nil
 	w.mu.Unlock()
 	if w.conn.server.base.Err() != nil {
 		w.cut()
@@ -51,15 +52,15 @@ func (w *watch) cut() {
 	}
 }
 
-// start watches, unless the exchange is over. A short exchange costs no timer: one
-// that runs is left to.
-func (w *watch) start(now time.Time) {
+// start watches the exchange; content is that of its request, if it has any. A
+// short exchange costs no timer: one that runs is left to.
+func (w *watch) start(now time.Time, content *source) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.life == nil {
 		return
 	}
-	w.since = now
+	w.since, w.content = now, content
 	switch {
 	case w.armed:
 	case w.timer == nil:
@@ -98,11 +99,28 @@ func (w *watch) hungUp(how wire.Hangup, life *message.Life, since time.Time) {
 		return
 	}
 	if how == wire.HalfClosed && !w.conn.secure {
-		w.late = time.AfterFunc(halfCloseTime, func() { w.hungUp(wire.Gone, life, since) })
+		w.wait(life, since)
 		return
 	}
 	life.Cancel(errClientGone)
 	w.conn.sever() // ends also a write that nobody takes
+}
+
+// wait gives a client that has ended its half time for its answer, as long as its
+// content is being read: that may lie here for long. The caller holds mu.
+func (w *watch) wait(life *message.Life, since time.Time) {
+	read := w.content.read()
+	w.late = time.AfterFunc(halfCloseTime, func() {
+		w.mu.Lock()
+		on := w.life != nil && w.since.Equal(since) && w.content.read() != read
+		if on {
+			w.wait(life, since)
+		}
+		w.mu.Unlock()
+		if !on {
+			w.hungUp(wire.Gone, life, since)
+		}
+	})
 }
 
 // lost ends the exchange: its client has gone.
@@ -118,7 +136,7 @@ func (w *watch) lost() {
 func (w *watch) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.life, w.since = nil, time.Time{}
+	w.life, w.since, w.content = nil, time.Time{}, nil
 	if w.late != nil {
 		w.late.Stop()
 		w.late = nil
