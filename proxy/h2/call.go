@@ -227,7 +227,7 @@ func (x *call) head(end bool, got *fields) error {
 	}
 	x.res, x.final = res, true
 	if x.upload != nil {
-		x.upload.proceed(false)
+		x.upload.proceed(res.Status < http.StatusBadRequest && !end)
 	}
 	if end {
 		x.endRemote(errNoContent)

@@ -19,7 +19,7 @@ type upload struct {
 	expects bool
 	going   chan struct{} // closed when the wait for a 100 is over
 	once    sync.Once
-	wanted  bool // by a 100; read behind going
+	wanted  bool // read behind going
 }
 
 // newUpload makes the content of x ready to be sent.
@@ -35,7 +35,8 @@ func newUpload(x *call) (*upload, error) {
 	}, nil
 }
 
-// proceed ends the wait for a 100; wanted: it has come, not a final answer.
+// proceed ends the wait for a 100; wanted: it has come, or a final answer that
+// refuses nothing and may need the content to go on.
 func (u *upload) proceed(wanted bool) {
 	u.once.Do(func() {
 		u.wanted = wanted
@@ -50,7 +51,7 @@ func (u *upload) stop() {
 }
 
 // awaited waits for a 100, and reports whether the content is wanted: it is not
-// when a final answer has come instead (RFC 9110 section 10.1.1).
+// when the request was refused instead (RFC 9110 section 10.1.1).
 func (u *upload) awaited() bool {
 	if !u.expects {
 		return true

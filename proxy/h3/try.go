@@ -133,7 +133,7 @@ func (t *try) answer() (*message.Response, error) {
 			continue
 		}
 		if t.upload != nil {
-			t.upload.settle()
+			t.upload.settle(res.Status)
 		}
 		return t.final(h), nil
 	}

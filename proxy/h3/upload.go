@@ -25,7 +25,7 @@ type upload struct {
 	reader io.ReadCloser
 
 	mu      sync.Mutex // guards what follows
-	invited bool       // a 100 has come
+	invited bool       // a 100 has come, or an answer that does without
 	settled bool       // there is a final answer
 	stopped bool       // the exchange is over
 	sent    bool       // all of it, or the peer reads no more
@@ -51,10 +51,12 @@ func (u *upload) proceed() {
 	u.wake()
 }
 
-// settle takes note that there is a final answer.
-func (u *upload) settle() {
+// settle takes note that there is a final answer. One that refuses nothing may need
+// the content to go on.
+func (u *upload) settle(status int) {
 	u.mu.Lock()
 	u.settled = true
+	u.invited = u.invited || status < 400
 	u.mu.Unlock()
 	u.wake()
 }
@@ -75,7 +77,7 @@ func (u *upload) end() {
 }
 
 // awaited waits for a 100, and reports whether the content is wanted: it is not when
-// a final answer has come instead (RFC 9110 section 10.1.1).
+// the request was refused instead (RFC 9110 section 10.1.1).
 func (u *upload) awaited() bool {
 	if u.expects {
 		late := time.NewTimer(continueTimeout)

@@ -36,7 +36,10 @@ func TestClient(t *testing.T, version message.Version, open func(t *testing.T, a
 	c.protocols.SetHTTP1(version == message.HTTP1)
 	c.protocols.SetUnencryptedHTTP2(version == message.HTTP2)
 	t.Run("request as given", c.request)
-	t.Run("streams both ways", c.streams)
+	t.Run("streams both ways", func(t *testing.T) { c.streams(t) })
+	t.Run("streams both ways, without a 100", func(t *testing.T) {
+		c.streams(t, message.Field{Name: "Expect", Value: "100-continue"})
+	})
 	t.Run("early answer during upload", c.earlyAnswer)
 	t.Run("interim answers", c.interim)
 	t.Run("trailers", c.trailers)
@@ -131,7 +134,8 @@ func (c clientTest) request(t *testing.T) {
 	})
 }
 
-func (c clientTest) streams(t *testing.T) {
+func (c clientTest) streams(t *testing.T, fields ...message.Field) {
+	t.Helper()
 	rt := c.backend(t, func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		_ = rc.EnableFullDuplex()
@@ -143,7 +147,7 @@ func (c clientTest) streams(t *testing.T) {
 		}
 	})
 	pr, pw := io.Pipe()
-	r := request("POST", "/", "")
+	r := request("POST", "/", "", fields...)
 	r.Body = message.NewBody(pr, -1, message.KiB, nil)
 	res := ask(t, rt, r)
 	lines := bufio.NewReader(res.Body)
