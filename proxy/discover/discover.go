@@ -227,13 +227,13 @@ func (c *course) kept(now time.Time, keep, holds time.Duration) ([]upstream.Back
 	return c.list, min(holds, left)
 }
 
-// take tells what a look saw, if it is news: got, unless err is that there was
-// nothing to see. It returns what is wrong.
+// take tells what a look saw, if it is news. One that did not see all changes
+// nothing, unless it is the first. It returns what is wrong.
 func (c *course) take(got []upstream.BackendConfig, err error, tell func([]upstream.BackendConfig) error) error {
 	if err != nil && !errors.Is(err, errNone) {
 		if !c.told {
-			c.told = true
-			return errors.Join(err, tell(nil))
+			c.told, c.list = true, got
+			return errors.Join(err, tell(got)) // some are better than none
 		}
 		return err
 	}

@@ -78,9 +78,8 @@ func (d *resolution) read(ctx context.Context) ([]upstream.BackendConfig, time.D
 		list, err = d.services(ctx, &a)
 	} else {
 		var addrs []netip.Addr
-		if addrs, err = d.addresses(ctx, d.host, &a); err == nil {
-			list = d.backends(addrs, d.port, 0, 0)
-		}
+		addrs, err = d.addresses(ctx, d.host, &a)
+		list = d.backends(addrs, d.port, 0, 0)
 	}
 	if err == nil && len(list) == 0 {
 		err = errNone
@@ -108,7 +107,6 @@ func (d *resolution) services(ctx context.Context, a *answers) ([]upstream.Backe
 		addrs, err := d.addresses(ctx, s.Target, a)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", s.Target, err))
-			continue
 		}
 		list = append(list, d.backends(addrs, strconv.Itoa(int(s.Port)), int(s.Priority), int(s.Weight))...)
 	}
@@ -155,7 +153,8 @@ func (a *answers) saw(rrs []dns.RR) {
 	}
 }
 
-// addresses returns those of host; errNone: it has none.
+// addresses returns those of host, with an error also those that were heard of;
+// errNone: it has none.
 func (d *resolution) addresses(ctx context.Context, host string, a *answers) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(strings.TrimSuffix(host, ".")); err == nil {
 		return []netip.Addr{addr}, nil
@@ -170,13 +169,15 @@ func (d *resolution) addresses(ctx context.Context, host string, a *answers) ([]
 	if len(out) > 0 {
 		return out, nil
 	}
+	var errs []error
 	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		m, err := d.ask(ctx, host, kind)
 		if errors.Is(err, errNone) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
 		for _, rr := range m.Answer {
 			if addr, ok := address(rr); ok {
@@ -185,10 +186,10 @@ func (d *resolution) addresses(ctx context.Context, host string, a *answers) ([]
 		}
 		a.saw(m.Answer)
 	}
-	if len(out) == 0 {
+	if len(out) == 0 && len(errs) == 0 {
 		return nil, errNone
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 func address(rr dns.RR) (netip.Addr, bool) {

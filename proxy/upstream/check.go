@@ -45,6 +45,10 @@ func (p *Pool) checkOnce(ctx context.Context, b *backend, pace pace) {
 	if ctx.Err() != nil {
 		return
 	}
+	if ours(err) {
+		p.log.Warn("a check could not be made", "backend", b.name, "err", reason(err))
+		return
+	}
 	var changed bool
 	if err == nil {
 		changed = b.health.good(time.Now(), pace.rise)

@@ -150,7 +150,7 @@ func (p *Pool) second(ctx context.Context, r *message.Request, who Asker, first 
 	if err != nil {
 		return nil
 	}
-	if !p.budget.take(time.Now(), p.requests()) {
+	if !p.budget.take(time.Now(), p.given.Load()) {
 		p.release(b)
 		p.counts.spent.Add(1)
 		return nil

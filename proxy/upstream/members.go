@@ -122,7 +122,7 @@ func (p *Pool) settle(now time.Time) time.Duration {
 		}
 	}
 	p.moving.Store(moving)
-	p.publish(seats, healthy, pending)
+	p.publish(seats, len(taking), healthy, pending)
 	return max(next, time.Millisecond)
 }
 
@@ -155,11 +155,12 @@ func (p *Pool) seats(taking []*backend, now time.Time) (seats []seat, moving boo
 	return seats, moving
 }
 
-// publish stores a new set and counts, and tells of what changed; mu is held.
-func (p *Pool) publish(seats []seat, healthy, pending int64) {
+// publish stores a new set and counts, and tells of what changed; taking is how many
+// could have a seat. mu is held.
+func (p *Pool) publish(seats []seat, taking int, healthy, pending int64) {
 	round := p.balance.way == balanceRound
 	s := newSet(seats, round)
-	if pending == 0 && 2*len(seats) < len(p.members) {
+	if pending == 0 && 2*taking < len(p.members) {
 		all := make([]seat, len(p.members))
 		for i, b := range p.members {
 			all[i] = b.seat(int64(max(b.cfg.Weight, 1)) * unit)

@@ -51,7 +51,7 @@ func (p *Pool) again(ctx context.Context, r *message.Request, past *tries, resp 
 	if !r.Idempotent() || r.Protocol != "" || past.executed+1 >= attempts || !p.worthwhile(resp, err) {
 		return false
 	}
-	if !p.budget.take(time.Now(), p.requests()) {
+	if !p.budget.take(time.Now(), p.given.Load()) {
 		p.counts.spent.Add(1)
 		return false
 	}
@@ -73,16 +73,6 @@ func (p *Pool) worthwhile(resp *message.Response, err error) bool {
 		return slices.Contains(c.On, onTimeout)
 	}
 	return c.On == nil || slices.Contains(c.On, onReset)
-}
-
-// requests returns how many requests the backends have been given.
-func (p *Pool) requests() int64 {
-	var sum int64
-	s := p.set.Load()
-	for i := range s.seats {
-		sum += s.seats[i].total.Load()
-	}
-	return sum
 }
 
 // add files a try that is followed by another.

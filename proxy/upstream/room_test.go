@@ -184,6 +184,25 @@ func TestQueueWithoutBackend(t *testing.T) {
 	}
 }
 
+// Backends of another priority are healthy too: who waits behind one is no reason to
+// ask everybody.
+func TestNoPanicForPriorities(t *testing.T) {
+	well := startServer(t, hello)
+	list := backends(well.addr, well.addr, well.addr)
+	list[1].Priority, list[2].Priority = 10, 10
+	p := startReported(t, upstream.Config{Backends: list, Health: once()})
+	for range 30 {
+		resp, err := p.Serve(t.Context(), request("GET", ""), caller{true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Close()
+	}
+	if s := p.Status(); p.Desperate() || p.Counts().Panicked > 0 || s[1].Requests+s[2].Requests > 0 {
+		t.Errorf("desperate %v, %d and %d requests to those behind", p.Desperate(), s[1].Requests, s[2].Requests)
+	}
+}
+
 // While fewer than half take requests, who has no other geo is given any
 // backend; who has one is not.
 func TestPanic(t *testing.T) {

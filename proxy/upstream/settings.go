@@ -124,6 +124,9 @@ func (c HealthConfig) Validate() error {
 	if c.HTTP != nil && c.GRPC != nil {
 		return errors.New("http and grpc exclude each other")
 	}
+	if c.GRPC != nil {
+		return c.GRPC.Validate()
+	}
 	if c.HTTP == nil {
 		return nil
 	}

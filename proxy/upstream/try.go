@@ -63,6 +63,7 @@ func (p *Pool) serve(ctx context.Context, r *message.Request, who Asker) (*messa
 // way until it is closed.
 func (p *Pool) try(ctx context.Context, b *backend, r *message.Request) (*message.Response, error) {
 	b.total.Add(1)
+	p.given.Add(1)
 	r.Asked, r.AskedAt = b.name, time.Now()
 	r.Tries++
 	resp, err := p.ask(ctx, b, r)
@@ -152,9 +153,20 @@ func (p *Pool) suspect(b *backend, err error) {
 // error that a client's request could cause never does.
 func unreachable(err error, count func(int32) int32) bool {
 	dial, ok := errors.AsType[*net.OpError](err)
-	if !ok || dial.Op != "dial" || errors.Is(err, context.Canceled) {
+	if !ok || dial.Op != "dial" || errors.Is(err, context.Canceled) || ours(err) {
 		return false
 	}
 	decisive := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 	return decisive || count(1) >= 2
+}
+
+// ours reports whether a connection failed for what this machine has no more of:
+// files, ports, memory. Its clients can use that up.
+func ours(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }

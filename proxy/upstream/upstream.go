@@ -79,6 +79,7 @@ type Pool struct {
 	healthy atomic.Int64        // backends whose checks succeed
 	total   atomic.Int64        // backends
 	pending atomic.Int64        // backends without a verdict
+	given   atomic.Int64        // requests, to backends that are gone, too
 	moving  atomic.Bool         // shares change by themselves: Run looks again soon
 	turn    atomic.Uint64       // of round robin
 	queue   queue
