@@ -115,6 +115,8 @@ func (n *node) tied() string {
 		return "vips"
 	case n.dns != nil:
 		return "node.dns"
+	case n.metrics != nil:
+		return "node.metrics"
 	}
 	return ""
 }

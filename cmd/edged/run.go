@@ -101,6 +101,7 @@ func serve(ctx context.Context, signals <-chan os.Signal, n *node, in inheritanc
 			n.log.Info("certificates of a development CA", "trust_it_with", "curl --cacert "+ca)
 		}
 		warnBuffers(n.log)
+		n.admin.Own()
 		if err := in.tellReady(); err != nil {
 			n.log.Error("the predecessor was not told that this process serves", "err", err)
 		}

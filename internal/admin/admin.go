@@ -186,6 +186,15 @@ func (s *Server) listen(ctx context.Context) (*net.UnixListener, error) {
 	return l.(*net.UnixListener), nil
 }
 
+// Own makes the socket this process's to remove, when its predecessor goes.
+func (s *Server) Own() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open != nil && !s.handed {
+		s.open.SetUnlinkOnClose(true)
+	}
+}
+
 // take takes the predecessor's socket. When the configuration has another path by
 // now, that one is opened.
 func (s *Server) take(ctx context.Context) (*net.UnixListener, error) {
@@ -200,7 +209,8 @@ func (s *Server) take(ctx context.Context) (*net.UnixListener, error) {
 	if !ok {
 		return nil, errors.Join(errors.New("admin.socket that was handed over: it is no unix socket"), l.Close())
 	}
-	u.SetUnlinkOnClose(true)
+	// A process that does not come to serve leaves the socket to its predecessor.
+	u.SetUnlinkOnClose(false)
 	if u.Addr().String() != s.socket {
 		_ = u.Close()
 		return s.listen(ctx)
