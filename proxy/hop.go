@@ -112,8 +112,14 @@ func parseInbound(h message.Header, from string) (inbound, error) {
 	bad := func(field string) error { return fmt.Errorf("malformed %s: %q", field, cutText(h.Joined(field))) }
 	var in inbound
 	var errs []error
-	in.hop = hop(h.Joined(fieldHop))
-	if in.hop != hopShed && in.hop != hopFailover && in.hop != hopReplay {
+	switch h.Joined(fieldHop) { // traces outlive the field's memory
+	case string(hopShed):
+		in.hop = hopShed
+	case string(hopFailover):
+		in.hop = hopFailover
+	case string(hopReplay):
+		in.hop = hopReplay
+	default:
 		errs = append(errs, bad(fieldHop))
 	}
 	for geo := range h.Tokens(fieldVisited) {

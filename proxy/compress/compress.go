@@ -193,8 +193,9 @@ func weakenMatched(req *message.Request, h *message.Header) {
 		switch t {
 		case tag:
 			return
-		case "W/" + tag:
+		case "W/" + tag: // what the client has may have been compressed
 			h.Set("ETag", "W/"+tag)
+			vary(h)
 			return
 		}
 	}
