@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,8 +194,9 @@ func TestEncoder(t *testing.T) {
 		}
 		sizes = append(sizes, len(b))
 	}
-	// An answer like the ones before costs a byte per field that is the same.
-	if n := sizes[99]; n > 6+len("\x0f\x0d\x02")+2+len("\x1f\x28\x04")+len("id=1") {
+	// An answer like the ones before costs a byte per field that is the same, unless
+	// one of them was forgotten: what was seen once shares places by a random sum.
+	if n := slices.Min(sizes[90:100]); n > 6+len("\x0f\x0d\x02")+2+len("\x1f\x28\x04")+len("id=1") {
 		t.Errorf("%d bytes", n)
 	}
 }
