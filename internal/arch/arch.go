@@ -51,12 +51,12 @@ var Table = map[string][]string{
 	"bgp":             {"bgp/bfd", "internal/secret"},
 	"bpf":             {"bpf/lb"},
 
-	"internal/hpack":                      {"internal/huffman", "internal/message"},
-	"internal/message/nethttp/enginetest": {"internal/message"}, // one suite for every engine's tests
-	"internal/steering":                   {"internal/world"},
-	"internal/dnsserver":                  {"internal/world"},
-	"internal/admin":                      {"internal/api", "internal/world"},
-	"internal/admin/client":               {"internal/api", "internal/world"},
+	"internal/hpack":              {"internal/huffman", "internal/message"},
+	"internal/message/enginetest": {"internal/message"}, // one suite for every engine's tests
+	"internal/steering":           {"internal/world"},
+	"internal/dnsserver":          {"internal/world"},
+	"internal/admin":              {"internal/api", "internal/world"},
+	"internal/admin/client":       {"internal/api", "internal/world"},
 }
 
 // TestOnly are packages that any package's tests may import as well.

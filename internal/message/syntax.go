@@ -1,6 +1,9 @@
 package message
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // tokens are the bytes of a token (RFC 9110 section 5.6.2).
 var tokens = func() (t [256]bool) {
@@ -42,6 +45,19 @@ func IsValue(s string) bool {
 	return s == "" || s[0] != ' ' && s[0] != '\t' && s[len(s)-1] != ' ' && s[len(s)-1] != '\t'
 }
 
+// IsSwitchable reports whether an exchange may change to a protocol, one token or two
+// with a slash between. A backend that took one that carries HTTP would read the
+// client's next bytes as requests that nobody has seen (RFC 9113 appendix B).
+func IsSwitchable(protocol string) bool {
+	name, version, versioned := strings.Cut(protocol, "/")
+	for _, s := range []string{"h2c", "h2", "http", "tls"} {
+		if strings.EqualFold(name, s) {
+			return false
+		}
+	}
+	return IsToken(name) && (!versioned || IsToken(version))
+}
+
 // ParseLength reads the value of a Content-Length: 1*DIGIT (RFC 9110 section 8.6),
 // of at most 18 digits.
 func ParseLength(s string) (int64, bool) {
@@ -56,4 +72,9 @@ func ParseLength(s string) (int64, bool) {
 		n = n*10 + int64(s[i]-'0')
 	}
 	return n, true
+}
+
+// AtRate returns how long n bytes take at a rate in bytes a second.
+func AtRate(n, rate int64) time.Duration {
+	return time.Duration(n/rate)*time.Second + time.Duration(n%rate)*time.Second/time.Duration(rate)
 }

@@ -9,7 +9,7 @@ import (
 	"runtime"
 	"testing"
 
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h1"
 )
 

@@ -153,6 +153,7 @@ func (c *Client) connect(ctx context.Context, req *message.Request, pooled bool)
 		}
 	}
 	if bc, err = newBackendConn(nc.(*net.TCPConn)); err != nil {
+		_ = nc.Close()
 		return nil, true, err
 	}
 	bc.preamble = preamble

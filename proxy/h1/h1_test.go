@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h1"
 	"anyedge/proxy/wire"
 )

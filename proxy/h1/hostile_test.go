@@ -16,7 +16,7 @@ import (
 	"weak"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h1"
 )
 

@@ -12,8 +12,9 @@ import (
 )
 
 // lookAfter is how long a connection must have been idle that it is looked at
-// before it is used again, unless a failure would be the client's to bear. What
-// comes with the answer before, its end too, has been seen with that.
+// before it is used again, unless a failure would be the client's to bear, or the
+// answer before had no content: some may follow that no answer has. What comes with
+// the answer before, its end too, has been seen with that.
 const lookAfter = time.Millisecond
 
 // errStale means that a pooled connection cannot be used: its peer has closed it,
@@ -28,6 +29,7 @@ type backendConn struct {
 	since    time.Time     // that it is idle
 	hook     *message.Hook // abort, when the exchange is given up
 	preamble string        // what it began with
+	bare     bool          // the answer before had no content
 
 	mu      sync.Mutex // guards what follows, with the deadlines
 	armed   time.Time  // the deadline of reads and writes; zero: none
@@ -122,12 +124,9 @@ func (b *backendConn) stale() bool {
 	return !errors.Is(err, wire.ErrNothing)
 }
 
-// close closes b.
-func (b *backendConn) close() {
-	_ = b.wire.Close()
-	b.in.r = b.in.w
-	b.in.release()
-}
+// close closes b. Its buffer is left to the collector: an upgrade's other direction
+// may still read from it.
+func (b *backendConn) close() { _ = b.wire.Close() }
 
 // A pool keeps idle connections; the last one used is the first one used again,
 // so that those that are not needed grow old.

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h1"
 )
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h1"
 )
 
@@ -59,6 +59,17 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// trickle sends a byte each 20 ms until nobody takes it.
+func trickle(c net.Conn) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		if _, err := c.Write([]byte("0")); err != nil {
+			return
+		}
+	}
+}
+
 // A client has to keep 240 B/s, sending content and taking an answer.
 func TestSlowClients(t *testing.T) {
 	told := make(chan string, 1)
@@ -73,6 +84,7 @@ func TestSlowClients(t *testing.T) {
 	}))
 	for _, tt := range []struct{ name, sent, want string }{
 		{"content", post("Content-Length: 10\r\n", "012"), "408 slow_content"},
+		{"a byte at a time", post("Content-Length: 100000\r\n", "0"), "408 slow_content"},
 		{"chunks", chunked("2\r\nab\r\n3"), "408 slow_content"},
 		{"trailers", chunked("2\r\nab\r\n0\r\nX: 1\r\n"), "408 slow_content"},
 		{"an answer", get(""), "200 slow_reader"},
@@ -84,6 +96,9 @@ func TestSlowClients(t *testing.T) {
 			}
 			defer c.Close()
 			fmt.Fprint(c, tt.sent)
+			if tt.name == "a byte at a time" {
+				go trickle(c)
+			}
 			if got := enginetest.Within(t, "the end of patience", told); got != tt.want {
 				t.Errorf("heard %s, want %s", got, tt.want)
 			}

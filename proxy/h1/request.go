@@ -152,23 +152,10 @@ func (h *head) check() *refusal {
 	if h.authority == "" { // an absolute target or CONNECT says it (section 3.2.2)
 		h.authority = f.host
 	}
-	if !f.upgrade || h.minor == 0 || f.chunked || f.length > 0 || !isSwitchable(f.protocol) {
+	if !f.upgrade || h.minor == 0 || f.chunked || f.length > 0 || !message.IsSwitchable(f.protocol) {
 		f.protocol = ""
 	}
 	return nil
-}
-
-// isSwitchable reports whether a connection may change to a protocol. A backend
-// that took one that carries HTTP would read the client's next bytes as requests
-// that nobody has seen (RFC 9113 appendix B).
-func isSwitchable(protocol string) bool {
-	name, version, _ := strings.Cut(protocol, "/")
-	for _, s := range []string{"", "h2c", "h2", "http", "tls"} {
-		if same(name, s) {
-			return false
-		}
-	}
-	return all(name, isToken) && all(version, isToken)
 }
 
 // keepAlive reports whether the client wants to send more requests (section

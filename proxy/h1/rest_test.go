@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h1"
 )
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"anyedge/internal/message"
@@ -25,9 +26,10 @@ type source struct {
 	answer  *answer
 	expects bool // the client waits to be told to send
 
+	got atomic.Int64 // bytes
+
 	mu          sync.Mutex
 	changed     sync.Cond // on reading
-	got         int64     // bytes
 	waited      time.Duration
 	due         time.Time // what the read under way has to give something by
 	reading     bool
@@ -72,9 +74,13 @@ func (s *source) begin(now time.Time) error {
 		s.interrupted = false
 		return message.ErrInterrupted
 	}
+	left, least := s.conn.server.slowAfter+message.AtRate(s.got.Load(), minRate)-s.waited, s.conn.server.slowAfter/5
+	if left < -least {
+		s.slow = true
+		return errSlow
+	}
 	s.reading = true
-	left := s.conn.server.slowAfter + time.Duration(s.got)*time.Second/minRate - s.waited
-	s.due = now.Add(max(left, s.conn.server.slowAfter/5))
+	s.due = now.Add(max(left, least))
 	s.conn.allow(s.due)
 	return nil
 }
@@ -96,10 +102,16 @@ func (s *source) goesOn() bool {
 
 // ended takes note of what a read gave, and returns its error.
 func (s *source) ended(began time.Time, n int, err error) error {
+	s.got.Add(int64(n))
+	lost := false
+	defer func() {
+		if lost { // the watch's lock is never taken under this one
+			s.conn.watch.lost()
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waited += time.Since(began)
-	s.got += int64(n)
 	over := errors.Is(err, io.EOF)
 	switch {
 	case s.closed || err == nil || s.complete || over:
@@ -108,7 +120,7 @@ func (s *source) ended(began time.Time, n int, err error) error {
 	case s.slow:
 		err = errSlow
 	case s.conn.in.ended:
-		s.conn.watch.lost() // the request will never be whole
+		lost = true // the request will never be whole
 	}
 	s.reading = false
 	s.complete = s.complete || over
@@ -157,9 +169,7 @@ func (s *source) read() int64 {
 	if s == nil {
 		return 0
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.got
+	return s.got.Load()
 }
 
 // late reports whether the content came too slowly.

@@ -106,7 +106,7 @@ func (t *try) step() bool {
 // start sends the request's head, and reports whether an answer may be there
 // already. While a connection was dialled nobody attended it.
 func (t *try) start() bool {
-	if !t.fresh && (!t.repeatable() || time.Since(t.conn.since) >= lookAfter) && t.conn.stale() {
+	if !t.fresh && (t.conn.bare || !t.repeatable() || time.Since(t.conn.since) >= lookAfter) && t.conn.stale() {
 		t.failed = errStale
 		return false
 	}
@@ -234,7 +234,8 @@ func (t *try) cause(err error) error {
 // final makes the answer ready for its reader.
 func (t *try) final(f frame) *message.Response {
 	res := &t.res
-	if !f.chunked && f.length == 0 {
+	t.conn.bare = !f.chunked && f.length == 0
+	if t.conn.bare {
 		t.over(true)
 		return res
 	}

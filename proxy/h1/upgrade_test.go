@@ -14,7 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h1"
 )
 

@@ -15,19 +15,18 @@ const restAfter = time.Second
 // closes connections without a request. The deadline is set when it has to be an
 // earlier one only: when it has passed, late looks whether it is the right one.
 func (c *conn) expect(d time.Duration) {
-	now := time.Now()
-	due := c.server.until(now.Add(d))
-	c.mu.Lock()
+	c.mu.Lock() // before the server is asked: one that stops meanwhile finds c waiting
 	defer c.mu.Unlock()
+	now := time.Now()
 	c.waiting, c.restAt = true, now.Add(restAfter)
-	c.dueAt(due)
+	c.dueAt(c.server.until(now.Add(d)))
 }
 
 // greet says that the client is waited for as by expect, by a goroutine alone.
 func (c *conn) greet(d time.Duration) {
-	due := c.server.until(time.Now().Add(d))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	due := c.server.until(time.Now().Add(d))
 	c.waiting, c.restAt = true, due
 	c.dueAt(due)
 }

@@ -75,7 +75,7 @@ func (x *call) run(ctx context.Context) (*message.Response, error) {
 	if x.upload != nil {
 		x.req.Arena.Hold()
 		go x.upload.run(x.req.Arena)
-	} else if x.req.Protocol == "" {
+	} else {
 		x.sentAll()
 	}
 	res, err := x.wait()
@@ -107,7 +107,7 @@ func (x *call) open(ctx context.Context) error {
 		s.length = "0"
 	}
 	end := x.upload == nil && x.req.Protocol == ""
-	flush := x.upload == nil || message.Ready(x.upload.reader) == 0
+	flush := x.upload == nil || x.upload.expects || message.Ready(x.upload.reader) == 0
 	failed := errLeft
 	_ = b.write(flush, func(out []byte) []byte { // its error ends the stream
 		if failed = x.enter(ctx, end); failed != nil {

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h2"
 )
 

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h2"
 )
 

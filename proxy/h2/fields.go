@@ -157,6 +157,9 @@ func (f *fields) request(h *head, end bool) error {
 	case f.protocol != "":
 		// Inside, an upgrade looks the same from every version.
 		h.extended, h.req.Method = true, "GET"
+		if !message.IsSwitchable(f.protocol) {
+			h.req.Protocol = ""
+		}
 	}
 	if err := h.take(f.header, f.cookies); err != nil {
 		return err

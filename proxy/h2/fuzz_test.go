@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h2"
 )
 

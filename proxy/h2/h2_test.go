@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h2"
 	"anyedge/proxy/wire"
 )

@@ -42,7 +42,11 @@ func (c *conn) fragment(f frame) error {
 		return nil
 	}
 	c.block.open = false
-	return c.section(whole)
+	err := c.section(whole)
+	if cap(c.block.bytes) > maxFrame { // one large section must not cost a connection its memory
+		c.block.bytes = nil
+	}
+	return err
 }
 
 // section finds out what a header section is: a request, or trailers.

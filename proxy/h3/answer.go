@@ -127,5 +127,5 @@ func (st *stream) tunnel(res *message.Response) {
 		st.reset(connectError)
 		return
 	}
-	message.Pipe(st.ctx, &tunnel{quic: st.quic, in: &st.in, out: output{quic: st.quic}, broken: st.conn.end}, res.Stream)
+	message.Pipe(st.ctx, &tunnel{quic: st.quic, in: &st.in, out: output{quic: st.quic, started: true}, broken: st.conn.end}, res.Stream)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h3"
 )
 

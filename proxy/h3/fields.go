@@ -157,7 +157,7 @@ func (f *fields) request(req *message.Request) (h head, err error) {
 	case f.protocol != "":
 		// Inside, an upgrade looks the same from every version.
 		h.extended, req.Method = true, "GET"
-		if isH2C(f.protocol) {
+		if !message.IsSwitchable(f.protocol) {
 			req.Protocol = ""
 		}
 	}

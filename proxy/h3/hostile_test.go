@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h3"
 )
 
@@ -22,7 +22,7 @@ func TestUpgradeNotTaken(t *testing.T) {
 		res.Header.Add("X-App", "kept")
 		return res, nil
 	}), enginetest.Log(t))).LocalAddr()
-	for _, tt := range []struct{ asked, seen string }{{"websocket", "websocket"}, {"h2c", ""}, {"H2C", ""}} {
+	for _, tt := range []struct{ asked, seen string }{{"websocket", "websocket"}, {"h2c", ""}, {"H2C", ""}, {"HTTP/2.0", ""}, {"TLS/1.0", ""}} {
 		res, err := between(t, client, addr).RoundTrip(t.Context(), &message.Request{
 			Method: "GET", Authority: "edge.example", Target: "/", Protocol: tt.asked,
 		})

@@ -15,7 +15,7 @@ import (
 	"github.com/quic-go/quic-go/quicvarint"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h3"
 	"anyedge/proxy/h3/qpack"
 )

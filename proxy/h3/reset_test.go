@@ -15,7 +15,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"anyedge/internal/message"
-	"anyedge/internal/message/nethttp/enginetest"
+	"anyedge/internal/message/enginetest"
 	"anyedge/proxy/h3"
 )
 

@@ -19,7 +19,7 @@ import (
 const minRate = 240
 
 // atRate returns how long n bytes may take.
-func atRate(n int64) time.Duration { return time.Duration(n) * time.Second / minRate }
+func atRate(n int64) time.Duration { return message.AtRate(n, minRate) }
 
 var errSlow = errors.New("the content comes too slowly")
 

@@ -41,8 +41,3 @@ func clean(s string) string {
 
 // fold reports whether s is word, however it is spelled.
 func fold(s, word string) bool { return len(s) == len(word) && strings.EqualFold(s, word) }
-
-// isH2C reports whether a protocol is h2c, which is nothing to change to: a backend
-// that took it would read the client's next bytes as requests that nobody has seen
-// (RFC 9113 appendix B deprecates it).
-func isH2C(protocol string) bool { return fold(protocol, "h2c") }
