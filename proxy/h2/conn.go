@@ -69,6 +69,7 @@ type conn struct {
 	peerWindow int64     // initial one of streams
 	peerFrame  int       // largest frame that the peer takes
 	renewed    time.Time // the read deadline
+	bored      bool      // a client that asks nothing was told that the connection will end
 	control    flood     // of frames that ask for nothing
 	resets     flood     // of streams that came to nothing
 	refusals   flood
@@ -298,7 +299,7 @@ func (c *conn) await() {
 // connection.
 func (c *conn) late() error {
 	c.mu.Lock()
-	busy, dead := len(c.streams) > 0, c.dead
+	busy, leaving, dead := len(c.streams) > 0, c.leaving, c.dead
 	c.renewed = time.Time{}
 	c.mu.Unlock()
 	switch {
@@ -306,6 +307,9 @@ func (c *conn) late() error {
 		return dead
 	case c.backend != nil:
 		return c.backend.silent(busy)
+	case !busy && !c.bored && !leaving: // a request may be on its way: the client is told before
+		c.bored = true
+		c.leave()
 	case !busy:
 		return connError{noError, "idle"}
 	}

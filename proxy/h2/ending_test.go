@@ -176,22 +176,31 @@ func bubble(t *testing.T, cfg h2.Config, handler message.RoundTripper, each func
 	return s, p, closed
 }
 
-// A connection ends when it has been idle, counted from its last stream's end.
+// A connection ends when it has been idle, counted from its last stream's end. Its
+// client is told before: a request may be on its way.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const idle, answering = time.Minute, 59 * time.Second
+		var told []uint32
 		s, p, closed := bubble(t, h2.Config{Idle: idle}, message.RoundTripFunc(func(ctx context.Context, _ *message.Request) (*message.Response, error) {
 			select {
 			case <-ctx.Done():
 			case <-time.After(answering):
 			}
 			return &message.Response{Status: 204}, nil
-		}), func(http2.Frame) {})
+		}), func(f http2.Frame) {
+			if f, ok := f.(*http2.GoAwayFrame); ok {
+				told = append(told, f.LastStreamID)
+			}
+		})
 		began := time.Now()
 		p.must(p.request(1, true, "GET"))
 		<-closed
-		if took := time.Since(began); took < idle+answering || took > idle+answering+time.Second {
+		if took := time.Since(began); took < idle+answering+time.Second || took > idle+answering+2*time.Second {
 			t.Errorf("ended after %v", took)
+		}
+		if len(told) < 2 || told[0] != 1<<31-1 || told[1] != 1 {
+			t.Errorf("told that %v are the last streams", told)
 		}
 		eventually(t, "no connection", func() bool { return s.Conns() == 0 })
 	})
