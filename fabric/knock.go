@@ -19,7 +19,7 @@ const knockEvery = 50 * time.Millisecond
 // section 4.1.3.1) long before a missing answer says anything. A refusal alone
 // decides nothing, because anybody could have sent it: it makes the prober ask
 // at once and be less patient. One that comes while the node answers is no sign of
-// death, and neither are those that follow.
+// death, and neither are those of the next seconds.
 //
 // What is knocked with is one byte that is no QUIC packet; an endpoint drops it.
 func (f *Fabric) knock(ctx context.Context) {

@@ -9,6 +9,7 @@ const (
 	deadAfter    = 500 * time.Millisecond // without an answer; at least 3 RTT
 	deadRefused  = 100 * time.Millisecond // the same when its machine has refused a knock
 	refusalHolds = time.Second            // how long such a refusal counts
+	denialHolds  = 10 * time.Second       // how long none counts after one that was wrong
 
 	cutAfter   = time.Second     // then the connection is given up; at least 4 RTT
 	stuckAfter = 3 * time.Second // the same while packets still arrive
@@ -33,7 +34,7 @@ type pulse struct {
 	packets uint64    // received on the connection so far
 	arrived time.Time // when that number last grew
 	refused time.Time // when its machine last said that nobody is there; zero: never
-	denied  bool      // it said so of a node that answered: such a word counts for nothing
+	denied  time.Time // when it last said so of a node that answered: such a word counts for nothing; zero: never
 }
 
 // A beat is one probe.
@@ -46,7 +47,7 @@ type beat struct {
 // restart begins anew on a fresh connection; what was measured is kept.
 func (p *pulse) restart() {
 	p.waiting, p.streak, p.due = 0, 0, time.Time{}
-	p.refused, p.denied = time.Time{}, false
+	p.refused, p.denied = time.Time{}, time.Time{}
 }
 
 // fail makes the path dead, and reports whether it was alive.
@@ -80,7 +81,7 @@ func (p *pulse) send(now time.Time) uint32 {
 // refuse enters that the node's machine says that nobody is there, and reports
 // whether that is worth a question.
 func (p *pulse) refuse(now time.Time) bool {
-	if p.denied {
+	if now.Sub(p.denied) < denialHolds {
 		return false
 	}
 	p.refused = now
@@ -95,7 +96,7 @@ func (p *pulse) answer(now time.Time, seq uint32) (woke bool) {
 	}
 	b.rtt = max(now.Sub(b.at), time.Microsecond)
 	if !p.refused.IsZero() && b.at.After(p.refused) { // a firewall, for example, that refuses other ports than the fabric's
-		p.refused, p.denied = time.Time{}, true
+		p.refused, p.denied = time.Time{}, now
 	}
 	if p.rtt == 0 {
 		p.rtt = b.rtt
