@@ -73,7 +73,7 @@ func TestPulse(t *testing.T) {
 }
 
 // A machine that says that nobody is there is believed after 100 ms without an
-// answer, unless it said so before of a node that answered.
+// answer, unless it said so in the last 10 s of a node that answered.
 func TestPulseRefused(t *testing.T) {
 	const rtt = time.Millisecond
 	start := func() (*fabric.Pulse, time.Time) {
@@ -110,5 +110,8 @@ func TestPulseRefused(t *testing.T) {
 	p.Send(now, 1)
 	if p.Refuse(now) || dead(p, now.Add(400*time.Millisecond)) {
 		t.Error("a machine that refuses whatever lives is believed")
+	}
+	if now = now.Add(10 * time.Second); !p.Refuse(now) {
+		t.Error("it is never believed again")
 	}
 }

@@ -55,8 +55,8 @@ func toCore1(ctx context.Context) error {
 	return nil
 }
 
-// autogroup holds the niceness of the scheduling group of this session, which
-// the contestants are in, too.
+// autogroup holds the niceness of this process's scheduling group (sched(7)); the
+// contestants are in it, too.
 const autogroup = "/proc/self/autogroup"
 
 // urgent lets the run go before other work of the machine, where that is

@@ -79,8 +79,8 @@ func (l *Life) Done() <-chan struct{} {
 	return l.done
 }
 
-// AfterFunc is for context.AfterFunc and contexts derived from this one, which
-// need no Done and no goroutine then.
+// AfterFunc is for context.AfterFunc and contexts derived from this one, which need
+// no goroutine then. They ask for Done all the same; a Hook does not.
 func (l *Life) AfterFunc(f func()) (stop func() bool) {
 	h := NewHook(f)
 	h.attach(l)

@@ -78,8 +78,8 @@ func work(ctx context.Context, edge *interop.Edge, pool *x509.CertPool, t *tally
 	}
 }
 
-// clients makes one for each protocol. letGo closes what they keep, for good
-// or for now.
+// clients makes one for each protocol. letGo closes the idle connections that they
+// keep, and with last what else they hold.
 func clients(edge *interop.Edge, config *tls.Config) (ways []way, letGo func(last bool)) {
 	secure := "https://" + edge.TLS.String()
 	var kept []*http.Transport
